@@ -1,0 +1,255 @@
+// Package engine is the contract between the agent and a container engine: the few things an agent needs of one,
+// with what each promises. It decides nothing and knows no release; drivers (dockerengine) and the fake
+// (enginetest) keep the same contract, and enginetest's suite holds both to it.
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Label keys that mark what the agent made. Whatever does not carry LabelSupervised is somebody else's and is
+// neither shown by Inspect nor ever touched.
+const (
+	LabelSupervised  = "io.balena.supervised"
+	LabelAppID       = "io.balena.app-id"
+	LabelAppUUID     = "io.balena.app-uuid"
+	LabelServiceID   = "io.balena.service-id"
+	LabelServiceName = "io.balena.service-name"
+	// LabelImage is the reference (with digest) the container was made from.
+	LabelImage = "io.dunlin.image"
+	// LabelImageID is the server's id of that image.
+	LabelImageID = "io.dunlin.image-id"
+	// LabelRelease is the commit the container was made for.
+	LabelRelease = "io.dunlin.release"
+	// LabelSpec is the hash of everything of the container but its image: two containers with the same hash and
+	// image need no restart to become each other. Networks and volumes carry it too.
+	LabelSpec = "io.dunlin.spec"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrNotFound is the answer to asking for something that is not there. Removing what is not there is no error.
+	ErrNotFound = errors.New("not found")
+	// ErrDiskFull means that the engine's storage has no room. What was there before is still there.
+	ErrDiskFull = errors.New("no space left on the engine's storage")
+	// ErrDenied means that the registry refused the credentials.
+	ErrDenied = errors.New("the registry refused the credentials")
+	// ErrUnavailable means that the engine does not answer.
+	ErrUnavailable = errors.New("the container engine does not answer")
+)
+
+// Engine runs containers. Methods may be called concurrently; every method returns soon after ctx ends, and what it
+// had not finished is then undone or can be done again by the same call. All methods are idempotent in the sense
+// each says.
+type Engine interface {
+	// Info says what the engine is.
+	Info(ctx context.Context) (Info, error)
+
+	// Inspect returns everything supervised, sorted by name: containers, networks, volumes, and all images that
+	// have a repository digest.
+	Inspect(ctx context.Context) (State, error)
+
+	// Pull fetches ref (HOST/v2/HEX@sha256:…) unless it is already there. progress, if not nil, is called with
+	// percents that never go down. The digest is checked before the image has its name. A pull cut short leaves no
+	// image, and the next one goes on from the layers that arrived.
+	Pull(ctx context.Context, ref string, auth Credentials, progress func(percent int)) error
+
+	// RemoveImage removes ref and the layers nobody else uses. An image that a container uses is an error.
+	RemoveImage(ctx context.Context, ref string) error
+
+	// CreateNetwork makes a network; one of the same name is left as it is.
+	CreateNetwork(ctx context.Context, n Network) error
+	RemoveNetwork(ctx context.Context, name string) error
+
+	// CreateVolume makes a volume; one of the same name is left as it is.
+	CreateVolume(ctx context.Context, v Volume) error
+	RemoveVolume(ctx context.Context, name string) error
+
+	// Create makes a container without starting it; one of the same name with the same labels is left as it is,
+	// one of the same name with others is an error. Its image must be there.
+	Create(ctx context.Context, c Container) error
+	// Start starts a created or stopped container; a running one is left as it is.
+	Start(ctx context.Context, name string) error
+	// Stop asks the container to stop and kills it after grace. A stopped one is left as it is. Its restart policy
+	// does not bring it back.
+	Stop(ctx context.Context, name string, grace time.Duration) error
+	// Rename gives a container another name.
+	Rename(ctx context.Context, name, to string) error
+	// Remove removes a container, running or not. One that is not there is no error.
+	Remove(ctx context.Context, name string) error
+
+	// Logs calls line for each line the container wrote after since, oldest first, and goes on with new ones until
+	// the container ends or ctx does. Lines over 10,000 bytes are split. A container that is gone is ErrNotFound.
+	Logs(ctx context.Context, name string, since time.Time, line func(Line)) error
+
+	// Events sends a token when something supervised changed; tokens coalesce. The channel closes when ctx ends.
+	Events(ctx context.Context) <-chan struct{}
+}
+
+// Info is what an engine is.
+type Info struct {
+	Name, Version string // "Docker Engine" 20.10.24
+	Arch          string // GOARCH style: amd64, arm64, arm
+	Root          string // its storage folder on the host
+}
+
+// Credentials are for one pull. The zero value is an anonymous pull.
+type Credentials struct {
+	Username, Password string
+}
+
+// State is everything supervised that an engine holds. Slices are sorted by name.
+type State struct {
+	Containers []Container
+	Images     []Image
+	Networks   []Network
+	Volumes    []Volume
+}
+
+// Image is one image as the engine holds it.
+type Image struct {
+	ID         string   // sha256:… of its config
+	References []string // HOST/v2/HEX@sha256:… forms it can be named by, sorted
+	Size       int64    // bytes
+}
+
+// Network is a bridge network.
+type Network struct {
+	Name       string
+	Labels     map[string]string
+	Internal   bool
+	EnableIPv6 bool
+	Options    map[string]string
+	IPAM       []IPAMPool
+}
+
+// IPAMPool is an address pool of a network, in CIDR notation.
+type IPAMPool struct{ Subnet, Gateway, IPRange string }
+
+// Volume is a named folder that outlives containers.
+type Volume struct {
+	Name       string
+	Labels     map[string]string
+	DriverOpts map[string]string
+}
+
+// Container is what a container should be and, from Inspect, what it is. The zero value of a field leaves the engine's
+// default.
+type Container struct {
+	Name   string
+	Image  string // HOST/v2/HEX@sha256:…
+	Labels map[string]string
+
+	Entrypoint, Command []string // nil: the image's
+	Env                 []string // NAME=value, sorted
+	WorkingDir, User    string
+	Hostname            string
+	Domainname          string
+	TTY, Init           bool
+	ReadOnly            bool
+	Privileged          bool
+	CapAdd, CapDrop     []string
+	SecurityOpt         []string
+	GroupAdd            []string
+	Devices             []string // HOST[:CONTAINER[:rwm]]
+	DeviceCgroupRules   []string
+	Mounts              []Mount
+	Tmpfs               []string // PATH[:OPTIONS]
+	NetworkMode         string   // bridge, host, none, container:NAME; "" when Networks says
+	Networks            []Endpoint
+	Ports               []Port
+	ExtraHosts          []string // name:address
+	DNS, DNSSearch      []string
+	DNSOpt              []string
+	MACAddress          string
+	PIDMode, IPCMode    string
+	UsernsMode          string
+	CgroupParent        string
+	Sysctls             map[string]string
+	Ulimits             []Ulimit
+	Restart             string // no, always, unless-stopped, on-failure[:N]
+	StopSignal          string
+	StopGrace           time.Duration // 0: the engine's, 10 s
+	Healthcheck         *Healthcheck
+	GPU                 bool // all GPUs the engine knows
+
+	Memory, MemoryReservation int64   // bytes
+	ShmSize                   int64   // bytes
+	CPUs                      float64 // cores
+	CPUShares, CPUQuota       int64
+	Cpuset                    string
+	PidsLimit                 int64
+	OOMScoreAdj               int
+	OOMKillDisable            bool
+
+	// From Inspect only:
+	ID         string
+	Status     Status
+	Health     string // "", starting, healthy, unhealthy
+	ExitCode   int
+	Restarts   int
+	StartedAt  time.Time
+	FinishedAt time.Time
+	CreatedAt  time.Time
+}
+
+// Status is the engine's word for a container's life.
+type Status string
+
+// The states of a container.
+const (
+	Created    Status = "created"
+	Running    Status = "running"
+	Paused     Status = "paused"
+	Restarting Status = "restarting"
+	Exited     Status = "exited"
+	Removing   Status = "removing"
+	Dead       Status = "dead"
+)
+
+// Mount binds a volume or a folder of the host into a container.
+type Mount struct {
+	Volume   string // name of a volume, or
+	Host     string // absolute path on the host
+	Target   string
+	ReadOnly bool
+}
+
+// Endpoint joins a container to a network.
+type Endpoint struct {
+	Network   string
+	Aliases   []string
+	IPv4      string
+	IPv6      string
+	LinkLocal []string
+}
+
+// Port publishes a container's port.
+type Port struct {
+	HostIP    string
+	Host      uint16 // 0: any free one
+	Container uint16
+	Protocol  string // tcp, udp, sctp
+}
+
+// Ulimit is a resource limit.
+type Ulimit struct {
+	Name       string
+	Soft, Hard int64
+}
+
+// Healthcheck is how the engine tests a container.
+type Healthcheck struct {
+	Test                           []string // as Docker's: CMD …, CMD-SHELL …, NONE
+	Interval, Timeout, StartPeriod time.Duration
+	Retries                        int
+}
+
+// Line is one line a container wrote.
+type Line struct {
+	Time    time.Time
+	Stderr  bool
+	Message string // without the line end
+}
