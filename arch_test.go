@@ -33,7 +33,7 @@ var house = map[string]room{
 	"internal/plan":  {rooms: "engine wire", testGuests: "rapid cmp"},
 
 	// Instruments: one technology each.
-	"internal/store":               {rooms: "fault fleet", guests: "sqlite goose", testGuests: "cmp sqlite-libc"},
+	"internal/store":               {rooms: "fault fleet wire", guests: "sqlite goose", testGuests: "cmp sqlite-libc"},
 	"internal/resource":            {rooms: "fault fleet odata store", testGuests: "cmp rapid"},
 	"internal/source":              {rooms: "fault fleet", guests: "crypto", testGuests: "testscript crypto"},
 	"internal/build":               {rooms: "fault fleet", guests: "buildkit moby-client moby-api gcr compose mod yaml sync containerd", testGuests: "cmp gcr rapid"},
@@ -45,9 +45,9 @@ var house = map[string]room{
 	"internal/engine/enginetest":   {rooms: "engine", testGuests: ""},
 
 	// Work: instruments put to a purpose.
-	"internal/auth":    {rooms: "fault fleet store", guests: "crypto jwt time", testGuests: "crypto"},
+	"internal/auth":    {rooms: "fault fleet store", guests: "crypto jwt renameio", testGuests: "cmp"},
 	"internal/hub":     {rooms: "fleet wire store"},
-	"internal/release": {rooms: "fault fleet store build hub", guests: "sync", testGuests: "cmp"},
+	"internal/release": {rooms: "fault fleet wire store build hub", guests: "sync", testGuests: "cmp"},
 	"internal/agent":   {rooms: "fault wire plan engine", guests: "renameio sys sync", tests: "engine/enginetest engine/dockerengine", testGuests: "cmp rapid"},
 
 	// Front doors: they translate.

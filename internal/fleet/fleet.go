@@ -109,6 +109,10 @@ type Release struct {
 	Created     time.Time
 	Started     time.Time
 	Ended       time.Time
+	GitCommit   string // all 40 digits, when it came by git
+	GitRef      string
+	WantsDraft  bool // it is to stay a draft when its build succeeds
+	NoCache     bool
 }
 
 // Draft reports whether the release has not been finalised.

@@ -182,6 +182,9 @@ func uniqueMessage(text string) string {
 		if i := strings.LastIndexByte(c, '.'); i >= 0 {
 			c = c[i+1:]
 		}
+		if c == "key_hash" {
+			c = "key" // as clients know it
+		}
 		names = append(names, `"`+c+`"`)
 	}
 	return strings.Join(names, " and ") + " must be unique."

@@ -1,0 +1,262 @@
+// Package deviceapi translates what devices call over HTTP, balena's device protocol v3: registration, target,
+// report, log stream, registry token, OS configuration. It owns no rules: what a target is made of is fleet's, who
+// may is auth's, what is known of live devices is hub's.
+package deviceapi
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/dunlin/dunlin/internal/auth"
+	"github.com/dunlin/dunlin/internal/fault"
+	"github.com/dunlin/dunlin/internal/fleet"
+	"github.com/dunlin/dunlin/internal/hub"
+	"github.com/dunlin/dunlin/internal/logs"
+	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/wire"
+)
+
+// maxRegistration bounds the body of a registration, in bytes.
+const maxRegistration = 64 << 10
+
+// Server answers devices. Its fields are set before the first request.
+type Server struct {
+	Store *store.DB
+	Auth  *auth.Auth
+	Hub   *hub.Hub
+	Logs  *logs.Store
+	Log   *slog.Logger
+}
+
+// Handler serves all routes of the device protocol, with and without a trailing slash, as stock clients send both.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for route, h := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"POST /device/register":             s.register,
+		"GET /device/v3/{uuid}/state":       s.target,
+		"PATCH /device/v3/state":            s.report,
+		"POST /device/v2/{uuid}/log-stream": s.logStream,
+		"GET /auth/v1/token":                s.token,
+		"GET /os/v1/config":                 s.osConfig,
+	} {
+		mux.Handle(route, s.handle(h))
+		mux.Handle(route+"/{$}", s.handle(h))
+	}
+	return mux
+}
+
+// handle turns a handler's error into the protocol's answer: a status and a sentence.
+func (s *Server) handle(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := h(w, r)
+		if err == nil {
+			return
+		}
+		status := status(fault.KindOf(err))
+		text := fault.Message(err)
+		if status == http.StatusInternalServerError {
+			if r.Context().Err() != nil {
+				return // the device went away; there is nobody to answer
+			}
+			var id [8]byte
+			rand.Read(id[:]) //nolint:errcheck // never fails
+			text = fmt.Sprintf("internal error (request %s)", hex.EncodeToString(id[:]))
+			s.Log.Error("device request", "request", hex.EncodeToString(id[:]), "method", r.Method, "path", r.URL.Path, "err", err)
+		}
+		if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+			w.Header().Set("Retry-After", "15")
+		}
+		http.Error(w, text, status)
+	})
+}
+
+// status is the protocol's answer to a kind of error. A device that may not is answered 401, never 403.
+func status(k fault.Kind) int {
+	switch k {
+	case fault.Invalid:
+		return http.StatusBadRequest
+	case fault.Unauthenticated, fault.Denied:
+		return http.StatusUnauthorized
+	case fault.NotFound:
+		return http.StatusNotFound
+	case fault.Conflict:
+		return http.StatusConflict
+	case fault.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case fault.Limited:
+		return http.StatusTooManyRequests
+	case fault.Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+func answer(w http.ResponseWriter, status int, body any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body) //nolint:errcheck // the device's going is its own affair
+	return nil
+}
+
+// register makes a device of whoever holds a provisioning key of the fleet (protocol §1.3).
+func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
+	actor, err := s.Auth.Request(r)
+	if err != nil {
+		return err
+	}
+	if actor.Kind == fleet.Nobody {
+		return answer(w, http.StatusUnauthorized, map[string]string{"error": "API key required"})
+	}
+	var in wire.Registration
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRegistration)).Decode(&in); err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return fault.Newf(fault.TooLarge, "a registration is at most %d bytes", maxRegistration)
+		}
+		return fault.Wrap(fault.Invalid, err, "the registration is not the JSON of a registration")
+	}
+	d, err := s.newDevice(r, in)
+	if err != nil {
+		return err
+	}
+	if err := s.mayRegister(r.Context(), actor, d.Fleet); err != nil {
+		return err
+	}
+	key := in.APIKey
+	if key == "" {
+		key = auth.NewSecret()
+	}
+	if err := auth.CheckKey(key); err != nil {
+		return err
+	}
+	d.KeyHash = auth.HashKey(key)
+	made, err := s.Store.RegisterDevice(r.Context(), d)
+	if err != nil {
+		return notUnique(err)
+	}
+	s.Hub.Heard(made, fleet.DefaultPoll)
+	s.Hub.Reported(made.Fleet)
+	s.Log.Info("device registered", "device", made.Name, "uuid", made.UUID, "fleet", made.Fleet)
+	return answer(w, http.StatusCreated, wire.Registered{ID: made.ID, UUID: made.UUID, APIKey: key})
+}
+
+// notUnique gives a conflict the exact words that old supervisors look for.
+func notUnique(err error) error {
+	switch {
+	case !fault.Is(err, fault.Conflict):
+		return err
+	case strings.Contains(fault.Message(err), `"uuid"`):
+		return fault.Wrap(fault.Conflict, err, wire.NotUniqueUUID)
+	case strings.Contains(fault.Message(err), `"key_hash"`):
+		return fault.Wrap(fault.Conflict, err, `"key" must be unique.`)
+	}
+	return err
+}
+
+// newDevice checks a registration.
+func (s *Server) newDevice(r *http.Request, in wire.Registration) (store.NewDevice, error) {
+	var d store.NewDevice
+	fleetID, err := in.Application.Int64()
+	if err != nil || fleetID <= 0 {
+		return d, fault.New(fault.Invalid, "application must be the id of a fleet")
+	}
+	if err := fleet.CheckDeviceUUID(in.UUID); err != nil {
+		return d, err
+	}
+	if in.DeviceType == "" {
+		return d, fault.New(fault.Invalid, "device_type is missing")
+	}
+	if in.DeviceName != "" {
+		if err := fleet.CheckDeviceName(in.DeviceName); err != nil {
+			return d, err
+		}
+	}
+	variant := in.OSVariant
+	if variant != "dev" && variant != "" {
+		variant = "prod"
+	}
+	return store.NewDevice{
+		Fleet: fleetID, UUID: in.UUID, DeviceType: in.DeviceType, Name: in.DeviceName,
+		Names:     func(taken int) string { return fleet.RandomName(mathrand.IntN, taken) },
+		OSVersion: in.OSVersion, OSVariant: variant, SupervisorVersion: in.SupervisorVersion,
+		MACAddress: in.MACAddress, Address: address(r),
+	}, nil
+}
+
+// mayRegister lets in the fleet's own provisioning keys, and users who may change the fleet.
+func (s *Server) mayRegister(ctx context.Context, actor fleet.Actor, fleetID int64) error {
+	switch {
+	case actor.Kind == fleet.FleetActor && actor.Fleet == fleetID:
+		return nil
+	case actor.Kind == fleet.UserActor:
+		return s.Auth.MayPush(ctx, actor, fleetID, true)
+	}
+	return fault.New(fault.Denied, "this key may not register devices in this fleet").
+		WithHint("make one with: dunlin provisioning-key create FLEET")
+}
+
+// address is where a request came from, without the port.
+func address(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// itself finds the device of that uuid and checks that it is the one asking, or somebody who may see it.
+func (s *Server) itself(r *http.Request, uuid string) (fleet.Device, error) {
+	actor, err := s.Auth.Request(r)
+	if err != nil {
+		return fleet.Device{}, err
+	}
+	d, err := s.Store.Device(r.Context(), uuid)
+	if err != nil {
+		return d, err
+	}
+	switch {
+	case actor.Kind == fleet.DeviceActor && actor.ID == d.ID:
+		return d, nil
+	case actor.Kind == fleet.UserActor && s.Auth.MayPush(r.Context(), actor, d.Fleet, false) == nil:
+		return d, nil
+	}
+	return d, fault.New(fault.Unauthenticated, "Unauthorized")
+}
+
+// token answers the registry's clients (protocol §4.1).
+func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
+	actor, err := s.Auth.Request(r)
+	if err != nil {
+		return err
+	}
+	token, err := s.Auth.RegistryToken(r.Context(), actor, auth.ScopesOf(r.URL.Query()))
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, map[string]string{"token": token})
+}
+
+// osConfig answers balenaOS' configuration service (protocol §1.5). There is no VPN to join; the services it asks
+// for must be named all the same.
+func (s *Server) osConfig(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.Auth.Request(r); err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, map[string]any{
+		"services": map[string]any{
+			"openvpn": map[string]string{"config": "", "ca": ""},
+			"ssh":     map[string]string{"authorized_keys": ""},
+		},
+		"config":         map[string]any{"overrides": map[string]string{}},
+		"schema_version": "1.0.0",
+	})
+}

@@ -1,0 +1,160 @@
+package fleet
+
+import (
+	"encoding/json"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/dunlin/dunlin/internal/wire"
+)
+
+// DefaultPoll is how often a device looks at its target when nobody said otherwise, in milliseconds.
+const DefaultPoll = 60_000
+
+// minPoll bounds what a variable may ask for, so that a typing error does not become a load test.
+const minPoll = 10_000
+
+// Follows is the release a device should run: its pin, else its fleet's target; 0 for none.
+func Follows(pin, target int64) int64 {
+	if pin != 0 {
+		return pin
+	}
+	return target
+}
+
+// Parts is everything a device's target is made of.
+type Parts struct {
+	Device  Device
+	Fleet   Fleet
+	Release *Release // the one it follows; nil for none
+	// Services of that release.
+	Services []Part
+	// Variables of the fleet and of the device.
+	FleetVariables, DeviceVariables map[string]string
+	FleetConfig, DeviceConfig       map[string]string
+}
+
+// Part is one service of the release with what concerns it.
+type Part struct {
+	Image  Image
+	Labels map[string]string // of the image in this release
+	// Variables of the image, of the service, and of the service on this device.
+	ImageVariables, ServiceVariables, DeviceVariables map[string]string
+	Contract                                          []byte
+}
+
+// composition is what a release keeps of its compose file.
+type composition struct {
+	Services map[string]json.RawMessage `json:"services"`
+	Volumes  map[string]json.RawMessage `json:"volumes"`
+	Networks map[string]json.RawMessage `json:"networks"`
+}
+
+// Target is what a device should be. Later variables win: image, fleet, service, device, device's service. A
+// release that cannot be composed (its composition is not JSON) counts as none, so that the device keeps what
+// it has.
+func Target(p Parts) wire.DeviceTarget {
+	app := wire.App{
+		ID: p.Fleet.ID, Name: p.Fleet.Name, Slug: p.Fleet.Slug, Class: "fleet",
+		Releases: map[string]wire.Release{},
+	}
+	config := Config(p.FleetConfig, p.DeviceConfig)
+	if p.Release != nil {
+		if rel, ok := release(p, config); ok {
+			app.Releases[p.Release.Commit] = rel
+		}
+	}
+	return wire.DeviceTarget{Name: p.Device.Name, Config: config, Apps: map[string]wire.App{p.Fleet.UUID: app}}
+}
+
+func release(p Parts, config map[string]string) (wire.Release, bool) {
+	var c composition
+	if len(p.Release.Composition) > 0 && json.Unmarshal(p.Release.Composition, &c) != nil {
+		return wire.Release{}, false
+	}
+	rel := wire.Release{
+		ID: p.Release.ID, Services: map[string]wire.Service{},
+		Volumes: orEmpty(c.Volumes), Networks: orEmpty(c.Networks),
+	}
+	for _, part := range p.Services {
+		name := part.Image.ServiceName
+		rel.Services[name] = wire.Service{
+			ID: part.Image.Service, ImageID: part.Image.ID, Image: strings.ToLower(part.Image.Reference()),
+			Environment: merge(part.ImageVariables, p.FleetVariables, part.ServiceVariables, p.DeviceVariables, part.DeviceVariables),
+			Labels:      labels(part.Labels, config),
+			Contract:    part.Contract, Composition: c.Services[name],
+		}
+	}
+	return rel, true
+}
+
+// labels are the service's own and, where it has none of them, those that config variables stand for.
+func labels(own, config map[string]string) map[string]string {
+	all := merge(own)
+	for _, v := range []struct{ config, label string }{
+		{"SUPERVISOR_UPDATE_STRATEGY", "update.strategy"},
+		{"SUPERVISOR_HANDOVER_TIMEOUT", "update.handover-timeout"},
+	} {
+		value, ok := config["RESIN_"+v.config]
+		if !ok {
+			value, ok = config["BALENA_"+v.config]
+		}
+		_, balena := all["io.balena."+v.label]
+		_, resin := all["io.resin."+v.label]
+		if ok && !balena && !resin {
+			all["io.resin."+v.label] = value
+		}
+	}
+	return all
+}
+
+// Config is the config part of a target: the fleet's config variables overridden by the device's. It always says
+// how often to poll.
+func Config(fleet, device map[string]string) map[string]string {
+	all := merge(fleet, device)
+	for name := range all {
+		if strings.HasPrefix(name, "BALENA_UI") || strings.HasPrefix(name, "RESIN_UI") || name == "RESIN_HOST_LOG_TO_DISPLAY" {
+			delete(all, name)
+		}
+	}
+	poll := DefaultPoll
+	for _, name := range []string{"BALENA_SUPERVISOR_POLL_INTERVAL", wire.ConfigPollInterval} {
+		if n, err := strconv.Atoi(all[name]); err == nil {
+			poll = max(n, minPoll)
+		}
+		delete(all, name)
+	}
+	all[wire.ConfigPollInterval] = strconv.Itoa(poll)
+	return all
+}
+
+// Poll is how often a device of this config looks at its target, in milliseconds.
+func Poll(config map[string]string) int64 {
+	n, err := strconv.ParseInt(config[wire.ConfigPollInterval], 10, 64)
+	if err != nil {
+		return DefaultPoll
+	}
+	return n
+}
+
+// merge is a new map in which later ones win; it is never nil.
+func merge(all ...map[string]string) map[string]string {
+	m := map[string]string{}
+	for _, a := range all {
+		maps.Copy(m, a)
+	}
+	return m
+}
+
+func orEmpty(m map[string]json.RawMessage) map[string]json.RawMessage {
+	if m == nil {
+		return map[string]json.RawMessage{}
+	}
+	for name, v := range m {
+		if len(v) == 0 || string(v) == "null" {
+			m[name] = json.RawMessage("{}")
+		}
+	}
+	return m
+}

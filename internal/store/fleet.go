@@ -1,0 +1,55 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/dunlin/dunlin/internal/fault"
+	"github.com/dunlin/dunlin/internal/fleet"
+)
+
+const fleetColumns = `
+	SELECT f.id, f.actor, f.organization, f.name, f.slug, f.uuid, t.slug, a.slug, f.track_latest,
+		COALESCE(f.target_release, 0), f.root_commit
+	FROM fleets f JOIN device_types t ON t.id = f.device_type JOIN cpu_architectures a ON a.id = t.cpu_architecture `
+
+func scanFleet(row interface{ Scan(...any) error }) (f fleet.Fleet, err error) {
+	err = row.Scan(&f.ID, &f.Actor, &f.Organization, &f.Name, &f.Slug, &f.UUID, &f.DeviceType, &f.Arch, &f.TrackLatest,
+		&f.Target, &f.RootCommit)
+	return f, err
+}
+
+// Fleet finds a fleet by its id.
+func (db *DB) Fleet(ctx context.Context, id int64) (fleet.Fleet, error) {
+	f, err := scanFleet(db.reader.QueryRowContext(ctx, fleetColumns+`WHERE f.id = $1`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return f, fault.New(fault.NotFound, "there is no such fleet")
+	}
+	if err != nil {
+		return f, fmt.Errorf("load fleet %d: %w", id, err)
+	}
+	return f, nil
+}
+
+// FleetIDs are the ids of all fleets.
+func (db *DB) FleetIDs(ctx context.Context) ([]int64, error) {
+	rows, err := db.reader.QueryContext(ctx, `SELECT id FROM fleets ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("list fleets: %w", err)
+	}
+	all, err := collect(rows, func(rows *sql.Rows) (id int64, err error) { return id, rows.Scan(&id) })
+	if err != nil {
+		return nil, fmt.Errorf("list fleets: %w", err)
+	}
+	return all, nil
+}
+
+// RememberRoot records the first commit of a fleet's history: the first push's, or the one that force put there.
+func (db *DB) RememberRoot(ctx context.Context, fleetID int64, root string) error {
+	return db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE fleets SET root_commit = $1 WHERE id = $2`, root, fleetID)
+		return err
+	})
+}
