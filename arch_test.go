@@ -35,11 +35,11 @@ var house = map[string]room{
 	// Instruments: one technology each.
 	"internal/store":               {rooms: "fault fleet wire", guests: "sqlite goose", testGuests: "cmp sqlite-libc"},
 	"internal/resource":            {rooms: "fault fleet odata store", testGuests: "cmp rapid"},
-	"internal/source":              {rooms: "fault fleet", guests: "crypto", testGuests: "testscript crypto"},
+	"internal/source":              {rooms: "fault fleet", guests: "crypto", testGuests: "cmp"},
 	"internal/build":               {rooms: "fault fleet", guests: "buildkit moby-client moby-api gcr compose mod yaml sync containerd", testGuests: "cmp gcr rapid"},
-	"internal/registry":            {rooms: "fault", guests: "distribution prometheus", testGuests: "gcr jwt"},
+	"internal/registry":            {guests: "distribution logrus renameio", tests: "auth fault fleet store", testGuests: "gcr jwt sync"},
 	"internal/logs":                {rooms: "fault wire", testGuests: "rapid cmp"},
-	"internal/trust":               {rooms: "fault"},
+	"internal/trust":               {rooms: "fault", guests: "renameio"},
 	"internal/engine":              {},
 	"internal/engine/dockerengine": {rooms: "engine", guests: "moby-client moby-api moby-errdefs connections", tests: "engine/enginetest", testGuests: "gcr"},
 	"internal/engine/enginetest":   {rooms: "engine", testGuests: ""},
@@ -47,14 +47,15 @@ var house = map[string]room{
 	// Work: instruments put to a purpose.
 	"internal/auth":    {rooms: "fault fleet store", guests: "crypto jwt renameio", testGuests: "cmp"},
 	"internal/hub":     {rooms: "fleet wire store"},
-	"internal/release": {rooms: "fault fleet wire store build hub", guests: "sync", testGuests: "cmp"},
+	"internal/release": {rooms: "fault fleet wire store build hub", guests: "sync", testGuests: "gcr"},
 	"internal/agent":   {rooms: "fault wire plan engine", guests: "renameio sys sync", tests: "engine/enginetest engine/dockerengine", testGuests: "cmp rapid"},
 
 	// Front doors: they translate.
 	"internal/deviceapi": {rooms: "fault wire fleet store auth hub logs", testGuests: "cmp"},
 	"internal/api":       {rooms: "fault fleet wire auth resource odata store logs hub", guests: "", testGuests: "cmp"},
-	"internal/cli":       {rooms: "fault client", guests: "cobra term crypto", testGuests: "testscript cmp"},
+	"internal/cli":       {rooms: "fault client", guests: "cobra term crypto", tests: "api auth fleet logs resource store wire", testGuests: "testscript cmp"},
 	"client":             {rooms: "", testGuests: "cmp"},
+	"internal/fleettest": {},
 
 	// The only wiring.
 	"cmd/dunlin":       {rooms: "*", guests: "cobra prometheus sync crypto term yaml time"},
@@ -83,6 +84,7 @@ var guests = map[string]string{
 	"term":         "golang.org/x/term",
 	"time":         "golang.org/x/time",
 	"distribution": "github.com/distribution/distribution/v3",
+	"logrus":       "github.com/sirupsen/logrus",
 	"prometheus":   "github.com/prometheus/client_golang",
 	"jwt":          "github.com/golang-jwt/jwt/v5",
 	"renameio":     "github.com/google/renameio/v2",

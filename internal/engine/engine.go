@@ -43,6 +43,10 @@ var (
 // Engine runs containers. Methods may be called concurrently; every method returns soon after ctx ends, and what it
 // had not finished is then undone or can be done again by the same call. All methods are idempotent in the sense
 // each says.
+//
+// Objects are named by their full names, never by parts of ids. What is made here carries LabelSupervised whether its
+// Labels say so or not; an object without it is to every method as if it were not there, but that making one of its
+// name is an error.
 type Engine interface {
 	// Info says what the engine is.
 	Info(ctx context.Context) (Info, error)
@@ -52,41 +56,58 @@ type Engine interface {
 	Inspect(ctx context.Context) (State, error)
 
 	// Pull fetches ref (HOST/v2/HEX@sha256:…) unless it is already there. progress, if not nil, is called with
-	// percents that never go down. The digest is checked before the image has its name. A pull cut short leaves no
-	// image, and the next one goes on from the layers that arrived.
+	// percents that never go down, from one goroutine, the last one 100 if all went well. The digest is checked
+	// before the image has its name. A pull cut short leaves no image; the same call does it again, and does not
+	// fetch what the engine kept of the first. A reference that the registry does not know is ErrNotFound.
 	Pull(ctx context.Context, ref string, auth Credentials, progress func(percent int)) error
 
-	// RemoveImage removes ref and the layers nobody else uses. An image that a container uses is an error.
+	// RemoveImage removes ref and the layers nobody else uses. An image that a container uses, running or not, is an
+	// error; one that is not there is none.
 	RemoveImage(ctx context.Context, ref string) error
 
 	// CreateNetwork makes a network; one of the same name is left as it is.
 	CreateNetwork(ctx context.Context, n Network) error
+	// RemoveNetwork removes a network. One that a running container uses is an error; one that is not there is none.
 	RemoveNetwork(ctx context.Context, name string) error
 
 	// CreateVolume makes a volume; one of the same name is left as it is.
 	CreateVolume(ctx context.Context, v Volume) error
+	// RemoveVolume removes a volume and what is in it. One that a container uses, running or not, is an error; one
+	// that is not there is none.
 	RemoveVolume(ctx context.Context, name string) error
 
 	// Create makes a container without starting it; one of the same name with the same labels is left as it is,
-	// one of the same name with others is an error. Its image must be there.
+	// one of the same name with others is an error. Labels that the image brings do not count. Its image, networks
+	// and volumes must be there, or it is ErrNotFound; a missing folder of the host is made.
 	Create(ctx context.Context, c Container) error
-	// Start starts a created or stopped container; a running one is left as it is.
+	// Start starts a created or stopped container; a running one is left as it is. One that is not there is
+	// ErrNotFound. When Start fails the container is there still, not running.
 	Start(ctx context.Context, name string) error
-	// Stop asks the container to stop and kills it after grace. A stopped one is left as it is. Its restart policy
-	// does not bring it back.
+	// Stop asks the container to stop, kills it after grace (0: its own StopGrace; whole seconds, rounded up) and
+	// returns when it has ended. A stopped one is left as it is; one that is not there is ErrNotFound. Its restart
+	// policy does not bring it back, but that "always" does when the engine itself starts again.
 	Stop(ctx context.Context, name string, grace time.Duration) error
-	// Rename gives a container another name.
+	// Rename gives a container another name, running or not. One that has the new name already, while nothing has
+	// the old, is left as it is; neither there is ErrNotFound; the new name taken is an error.
 	Rename(ctx context.Context, name, to string) error
-	// Remove removes a container, running or not. One that is not there is no error.
+	// Remove removes a container, running or not, with the unnamed volumes its image asked for. One that is not
+	// there is no error.
 	Remove(ctx context.Context, name string) error
 
-	// Logs calls line for each line the container wrote after since, oldest first, and goes on with new ones until
-	// the container ends or ctx does. Lines over 10,000 bytes are split. A container that is gone is ErrNotFound.
+	// Logs calls line for each line the container wrote after since (the Time of the last line seen; the zero time
+	// is the beginning), oldest first, from one goroutine, and goes on with new ones. It returns nil when the
+	// container has ended and all is read, or was not running, and ctx's error when ctx ends. Lines over MaxLine
+	// bytes are split between characters; the parts have one Time. What was written long ago may be gone: an engine
+	// keeps a bounded amount. A container that is gone is ErrNotFound.
 	Logs(ctx context.Context, name string, since time.Time, line func(Line)) error
 
-	// Events sends a token when something supervised changed; tokens coalesce. The channel closes when ctx ends.
+	// Events sends a token when something supervised changed, and when the engine is back after it was away;
+	// tokens coalesce, and one may come for nothing. The channel closes when ctx ends, and only then.
 	Events(ctx context.Context) <-chan struct{}
 }
+
+// MaxLine is the length in bytes of the longest Line.
+const MaxLine = 10_000
 
 // Info is what an engine is.
 type Info struct {
@@ -137,12 +158,16 @@ type Volume struct {
 
 // Container is what a container should be and, from Inspect, what it is. The zero value of a field leaves the engine's
 // default.
+//
+// Inspect returns every field that was set as it was set, in the normal form its comment says. A field that was not set
+// may come back as the engine's or the image's own value, and Env and Labels have those of the image among them; so
+// whoever asks whether a container is as it should be compares LabelSpec and Image, not fields.
 type Container struct {
 	Name   string
 	Image  string // HOST/v2/HEX@sha256:…
 	Labels map[string]string
 
-	Entrypoint, Command []string // nil: the image's
+	Entrypoint, Command []string // nil: the image's; with an Entrypoint the image's command does not count
 	Env                 []string // NAME=value, sorted
 	WorkingDir, User    string
 	Hostname            string
@@ -150,20 +175,20 @@ type Container struct {
 	TTY, Init           bool
 	ReadOnly            bool
 	Privileged          bool
-	CapAdd, CapDrop     []string
+	CapAdd, CapDrop     []string // from Inspect: CAP_NET_ADMIN or ALL, sorted
 	SecurityOpt         []string
 	GroupAdd            []string
-	Devices             []string // HOST[:CONTAINER[:rwm]]
+	Devices             []string // HOST[:CONTAINER[:rwm]]; from Inspect: all three
 	DeviceCgroupRules   []string
-	Mounts              []Mount
-	Tmpfs               []string // PATH[:OPTIONS]
-	NetworkMode         string   // bridge, host, none, container:NAME; "" when Networks says
-	Networks            []Endpoint
-	Ports               []Port
-	ExtraHosts          []string // name:address
+	Mounts              []Mount    // from Inspect: sorted by Target
+	Tmpfs               []string   // PATH[:OPTIONS], sorted
+	NetworkMode         string     // bridge, host, none, container:NAME; "" when Networks says
+	Networks            []Endpoint // from Inspect: sorted by name
+	Ports               []Port     // sorted by container port, protocol, address, host port
+	ExtraHosts          []string   // name:address
 	DNS, DNSSearch      []string
 	DNSOpt              []string
-	MACAddress          string
+	MACAddress          string // on the first of Networks
 	PIDMode, IPCMode    string
 	UsernsMode          string
 	CgroupParent        string
@@ -171,14 +196,14 @@ type Container struct {
 	Ulimits             []Ulimit
 	Restart             string // no, always, unless-stopped, on-failure[:N]
 	StopSignal          string
-	StopGrace           time.Duration // 0: the engine's, 10 s
+	StopGrace           time.Duration // whole seconds, rounded up; 0: the engine's, 10 s
 	Healthcheck         *Healthcheck
 	GPU                 bool // all GPUs the engine knows
 
 	Memory, MemoryReservation int64   // bytes
 	ShmSize                   int64   // bytes
 	CPUs                      float64 // cores
-	CPUShares, CPUQuota       int64
+	CPUShares, CPUQuota       int64   // CPUQuota in µs of each 100 ms; not together with CPUs
 	Cpuset                    string
 	PidsLimit                 int64
 	OOMScoreAdj               int

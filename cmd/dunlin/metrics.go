@@ -1,0 +1,80 @@
+package main
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dunlin/dunlin/internal/fleet"
+	"github.com/dunlin/dunlin/internal/hub"
+)
+
+// metrics are the server's figures for Prometheus. No label names a device or a fleet.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	releases *prometheus.CounterVec
+	builds   prometheus.Histogram
+	sent     prometheus.Counter
+}
+
+func newMetrics(h *hub.Hub) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dunlin_http_requests_total", Help: "HTTP requests answered, by door and status."}, []string{"door", "status"}),
+		releases: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dunlin_release_ended_total", Help: "Releases ended, by status."}, []string{"status"}),
+		builds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "dunlin_release_duration_seconds", Help: "From the arrival of the source to the end of the release.",
+			Buckets: prometheus.ExponentialBuckets(0.5, 2, 13)}),
+		sent: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dunlin_registry_sent_bytes_total", Help: "Bytes of manifests and layers sent by the registry."}),
+	}
+	m.registry.MustRegister(m.requests, m.releases, m.builds, m.sent,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "dunlin_hub_online_devices", Help: "Devices that count as online."},
+			func() float64 { return float64(h.Count()) }),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+func (m *metrics) releaseEnded(status fleet.Status, took time.Duration) {
+	m.releases.WithLabelValues(string(status)).Inc()
+	m.builds.Observe(took.Seconds())
+}
+
+func (m *metrics) registrySent(bytes int64) { m.sent.Add(float64(bytes)) }
+
+// observed counts requests by the first part of their path.
+func (m *metrics) observed(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &counter{ResponseWriter: w}
+		h.ServeHTTP(c, r)
+		if c.status == 0 {
+			c.status = http.StatusOK
+		}
+		m.requests.WithLabelValues(door(r.URL.Path), strconv.Itoa(c.status)).Inc()
+	})
+}
+
+// doors are the label values; whatever else a stranger asks for is "other", so that strangers cannot make series.
+var doors = [...]string{"v7", "v2", "git", "device", "auth", "os", "user", "actor", "api-key", "login_", "ping", "metrics", "config"}
+
+func door(path string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	for _, d := range doors {
+		if first == d {
+			return d
+		}
+	}
+	return "other"
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/dunlin/dunlin/internal/fault"
+)
+
+// options are the server's settings. Each is a flag, an environment variable DUNLIN_<FLAG> and a key of the config
+// file, in this order of precedence; the flags are the one list of them.
+type options struct {
+	config       string
+	data         string
+	listen       string
+	sshListen    string
+	host         string
+	sshHost      string
+	tls          string
+	tlsCert      string
+	tlsKey       string
+	engine       string
+	goCommand    string
+	buildTimeout time.Duration
+	adminUser    string
+	adminEmail   string
+	adminPass    string
+	privateHosts []string
+	logLevel     string
+	logFormat    string
+}
+
+// Ways to serve HTTP.
+const (
+	tlsAuto    = "auto"    // off on loopback, own everywhere else
+	tlsOff     = "off"     // plain HTTP: on loopback, or behind a proxy that ends TLS
+	tlsOwn     = "own"     // certificate of the server's own private CA
+	tlsFiles   = "files"   // certificate and key from files
+	envPrefix  = "DUNLIN_" // of the environment variables
+	fileFlag   = "config"
+	minTimeout = time.Minute
+)
+
+func (o *options) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.config, fileFlag, "", "YAML file with these settings, by the flags' names")
+	f.StringVar(&o.data, "data", "/var/lib/dunlin", "folder of everything the server keeps")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the HTTP(S) port")
+	f.StringVar(&o.sshListen, "ssh-listen", "127.0.0.1:2222", "address of the SSH port that git pushes to")
+	f.StringVar(&o.host, "host", "", "public host and port by which devices and people reach the HTTP port (default: the listen address)")
+	f.StringVar(&o.sshHost, "ssh-host", "", "public host and port of the SSH port (default: the public host with the SSH port)")
+	f.StringVar(&o.tls, "tls", tlsAuto, "auto, off, own (a private CA) or files")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "file of the certificate chain, PEM, for --tls files")
+	f.StringVar(&o.tlsKey, "tls-key", "", "file of the private key, PEM, for --tls files")
+	f.StringVar(&o.engine, "engine", "", "Docker Engine that builds Dockerfiles, for example unix:///var/run/docker.sock (default: DOCKER_HOST, or the local one)")
+	f.StringVar(&o.goCommand, "go", "go", "Go command that builds Go modules without a Dockerfile")
+	f.DurationVar(&o.buildTimeout, "build-timeout", time.Hour, "how long the build of one image may take")
+	f.StringVar(&o.adminUser, "admin-user", "admin", "name of the first user, made at the first start")
+	f.StringVar(&o.adminEmail, "admin-email", "", "email address of the first user")
+	f.StringVar(&o.adminPass, "admin-password", "", "password of the first user (default: one is made and printed once); better set by "+envPrefix+"ADMIN_PASSWORD")
+	f.StringSliceVar(&o.privateHosts, "submodule-host", nil, "host in a private network that submodules may be fetched from; may be given several times")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+}
+
+// complete fills what no flag said from the environment, then from the file, and checks the result.
+func (o *options) complete(cmd *cobra.Command, environ func(string) (string, bool)) error {
+	flags := cmd.Flags()
+	var err error
+	set := func(origin, name, value string) {
+		if e := flags.Set(name, value); e != nil && err == nil {
+			err = fault.Newf(fault.Invalid, "%s: %v", origin, e)
+		}
+	}
+	given := map[string]bool{}
+	flags.Visit(func(f *pflag.Flag) { given[f.Name] = true })
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if value, ok := environ(name); ok && !given[f.Name] {
+			given[f.Name] = true
+			set(name, f.Name, value)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	file, err := readConfig(o.config, flags)
+	if err != nil {
+		return err
+	}
+	for _, name := range sortedKeys(file) {
+		if !given[name] {
+			set(o.config+": "+name, name, file[name])
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return o.check()
+}
+
+// readConfig reads the config file: a flat map from flag names to values. An unknown key is an error, since a
+// setting that is silently ignored is worse than none.
+func readConfig(path string, flags *pflag.FlagSet) (map[string]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fault.Newf(fault.Invalid, "cannot read the config file: %v", err)
+	}
+	var raw map[string]any
+	if err := yaml.Unmarshal(text, &raw); err != nil {
+		return nil, fault.Newf(fault.Invalid, "config file %s: %s", path, yaml.FormatError(err, false, true))
+	}
+	all := map[string]string{}
+	for key, value := range raw {
+		if flags.Lookup(key) == nil || key == fileFlag {
+			return nil, fault.Newf(fault.Invalid, "config file %s: there is no setting %q", path, key).
+				WithHint("dunlin server --help lists the settings")
+		}
+		switch v := value.(type) {
+		case []any:
+			var items []string
+			for _, item := range v {
+				items = append(items, fmt.Sprint(item))
+			}
+			all[key] = strings.Join(items, ",")
+		case map[string]any:
+			return nil, fault.Newf(fault.Invalid, "config file %s: the value of %q is not a plain value", path, key)
+		default:
+			all[key] = fmt.Sprint(v)
+		}
+	}
+	return all, nil
+}
+
+func sortedKeys(m map[string]string) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// check resolves the defaults that depend on each other and refuses what cannot work.
+func (o *options) check() error {
+	host, port, err := net.SplitHostPort(o.listen)
+	if err != nil {
+		return fault.Newf(fault.Invalid, "--listen %q is not HOST:PORT", o.listen).WithHint("for example 127.0.0.1:8080, or :443 for all addresses")
+	}
+	_, sshPort, err := net.SplitHostPort(o.sshListen)
+	if err != nil {
+		return fault.Newf(fault.Invalid, "--ssh-listen %q is not HOST:PORT", o.sshListen)
+	}
+	loopback := isLoopback(host)
+	if o.tls == tlsAuto {
+		switch {
+		case o.tlsCert != "":
+			o.tls = tlsFiles
+		case loopback:
+			o.tls = tlsOff
+		default:
+			o.tls = tlsOwn
+		}
+	}
+	if o.host == "" {
+		if host == "" || net.ParseIP(host).IsUnspecified() {
+			return fault.Newf(fault.Invalid, "--listen %s listens on every address, so the server does not know its own name", o.listen).
+				WithHint("add --host NAME[:PORT], as devices and people will reach it")
+		}
+		o.host = net.JoinHostPort(host, port)
+	}
+	o.host = strings.ToLower(o.host)
+	if o.tls != tlsOff {
+		o.host = strings.TrimSuffix(o.host, ":443")
+	} else {
+		o.host = strings.TrimSuffix(o.host, ":80")
+	}
+	if o.sshHost == "" {
+		o.sshHost = net.JoinHostPort(o.hostname(), sshPort)
+	}
+	switch o.tls {
+	case tlsOff, tlsOwn:
+	case tlsFiles:
+		if o.tlsCert == "" || o.tlsKey == "" {
+			return fault.New(fault.Invalid, "--tls files needs --tls-cert and --tls-key")
+		}
+	default:
+		return fault.Newf(fault.Invalid, "--tls is %q", o.tls).WithHint("choose auto, off, own or files")
+	}
+	if o.buildTimeout < minTimeout {
+		return fault.Newf(fault.Invalid, "--build-timeout %s is too short", o.buildTimeout).WithHint("give at least " + minTimeout.String())
+	}
+	return nil
+}
+
+// hostname is the public host without its port.
+func (o *options) hostname() string {
+	if h, _, err := net.SplitHostPort(o.host); err == nil {
+		return h
+	}
+	return strings.Trim(o.host, "[]")
+}
+
+// url is the public address of the HTTP port.
+func (o *options) url() string {
+	if o.tls == tlsOff && !o.behindProxy() {
+		return "http://" + o.host
+	}
+	return "https://" + o.host
+}
+
+// behindProxy reports whether plain HTTP is served for a public name: then somebody else ends TLS.
+func (o *options) behindProxy() bool { return o.tls == tlsOff && !isLoopback(o.hostname()) }
+
+func isLoopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}

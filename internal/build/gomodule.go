@@ -1,0 +1,138 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/modfile"
+
+	"github.com/dunlin/dunlin/internal/fault"
+)
+
+// goModule takes a Go module without a Dockerfile. The context is the module's folder or, in a compose project, the
+// folder of one package of a module whose go.mod lies further up in the tree.
+func (d *detector) goModule(s *Service, folder string) error {
+	module := folder
+	if !d.tree.has(path.Join(folder, "go.mod")) {
+		if folder == "." || !d.goFiles(folder) {
+			return nil
+		}
+		for !d.tree.has(path.Join(module, "go.mod")) {
+			if module == "." {
+				return nil
+			}
+			module = path.Dir(module)
+		}
+		s.main = "./" + strings.TrimPrefix(strings.TrimPrefix(folder, module), "/")
+		if module == "." {
+			s.main = "./" + folder
+		}
+	}
+	s.Kind, s.module = KindGo, module
+	return d.checkModule(module)
+}
+
+func (d *detector) goFiles(folder string) bool {
+	found, err := fs.Glob(d.tree.root.FS(), path.Join(escapeGlob(folder), "*.go"))
+	return err == nil && len(found) > 0
+}
+
+func escapeGlob(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+}
+
+// checkModule refuses a module that would make the toolchain read outside the tree: by a replace directive or by a
+// symbolic link.
+func (d *detector) checkModule(module string) error {
+	name := path.Join(module, "go.mod")
+	text, ok, err := d.tree.read(name)
+	if err != nil || !ok {
+		return err
+	}
+	mod, err := modfile.Parse(name, text, nil)
+	if err != nil {
+		var list modfile.ErrorList
+		if errors.As(err, &list) && len(list) > 0 {
+			return at(name, list[0].Pos.Line, "%s", shorten(list[0].Err.Error(), 300))
+		}
+		return fault.Wrap(fault.Invalid, err, name+" cannot be read as a go.mod file")
+	}
+	if mod.Module == nil {
+		return at(name, 1, "it names no module").WithHint("its first line is: module NAME")
+	}
+	folders := []string{module}
+	for _, r := range mod.Replace {
+		if r.New.Version != "" {
+			continue
+		}
+		target, ok := join(module, r.New.Path)
+		if !ok {
+			return at(name, r.Syntax.Start.Line, "replace %s => %s leads out of the project", r.Old.Path, shorten(r.New.Path, 100)).
+				WithHint("copy the module into the repository, or add it as a git submodule")
+		}
+		folders = append(folders, target)
+	}
+	for _, f := range folders {
+		if err := d.checkLinks(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLinks refuses symbolic links below folder, and to it, that leave the tree: the toolchain follows them.
+func (d *detector) checkLinks(folder string) error {
+	leaves := func(name string) error {
+		return fault.Newf(fault.Invalid, "%s is a symbolic link that leads out of the project or nowhere, and Go source may not be reached through it", name).
+			WithHint("put the file itself into the repository")
+	}
+	on, err := d.tree.on(folder)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // the toolchain says it better
+	case err != nil:
+		return leaves(folder)
+	}
+	// Walk where the link leads, if it is one: WalkDir does not follow links.
+	folder, err = filepath.Rel(d.tree.dir, on)
+	if err != nil {
+		return fmt.Errorf("look through %s: %w", folder, err)
+	}
+	err = fs.WalkDir(d.tree.root.FS(), filepath.ToSlash(folder), func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("look through the Go module: %w", err)
+		}
+		if e.Type()&fs.ModeSymlink != 0 {
+			if _, err := d.tree.root.Stat(name); err != nil {
+				return leaves(name)
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// goVersions says whether the server's toolchain is new enough for the go and toolchain lines of a module.
+func (t *tree) goVersions(ctx context.Context, module string, newer func(line string) bool) error {
+	name := path.Join(module, "go.mod")
+	text, _, err := t.read(name)
+	if err != nil {
+		return err
+	}
+	mod, err := modfile.Parse(name, text, nil)
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err, name+" cannot be read as a go.mod file")
+	}
+	if mod.Go != nil && newer("go"+mod.Go.Version) {
+		return at(name, mod.Go.Syntax.Start.Line, "it asks for go%s", mod.Go.Version)
+	}
+	if mod.Toolchain != nil && newer(mod.Toolchain.Name) {
+		return at(name, mod.Toolchain.Syntax.Start.Line, "it asks for the toolchain %s", mod.Toolchain.Name)
+	}
+	return ctx.Err()
+}

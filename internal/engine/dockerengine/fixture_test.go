@@ -1,0 +1,400 @@
+package dockerengine_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dunlin/dunlin/internal/engine"
+	"github.com/dunlin/dunlin/internal/engine/dockerengine"
+	"github.com/dunlin/dunlin/internal/engine/enginetest"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+)
+
+// testEngine is the host of the engine that tests may use; without one the test is skipped.
+func testEngine(t *testing.T) string {
+	t.Helper()
+	host := os.Getenv("DUNLIN_TEST_ENGINE")
+	if host == "" {
+		host = "unix:///var/run/docker.sock"
+	}
+	api, err := client.New(client.WithHost(host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := api.Ping(ctx, client.PingOptions{}); err != nil {
+		if os.Getenv("DUNLIN_TEST_REQUIRE") == "1" {
+			t.Fatalf("no container engine: %v", err)
+		}
+		t.Skipf("no container engine: %v", err)
+	}
+	return host
+}
+
+func open(t *testing.T, host string) *dockerengine.Engine {
+	t.Helper()
+	e, err := dockerengine.New(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// probe is the suite's program as a layer, compiled once.
+var probe = sync.OnceValues(func() (v1.Layer, error) {
+	dir, err := os.MkdirTemp("", "dunlin-probe-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "probe")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "../enginetest/testdata/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the probe: %w: %s", err, out)
+	}
+	program, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return layer(map[string][]byte{"probe": program})
+})
+
+func layer(files map[string][]byte) (v1.Layer, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for name, content := range files {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(content); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return static.NewLayer(b.Bytes(), types.DockerUncompressedLayer), nil
+}
+
+// random is a layer of its own of that many bytes.
+func random(t *testing.T, bytes int) v1.Layer {
+	t.Helper()
+	content := make([]byte, bytes)
+	crand.Read(content)
+	l, err := layer(map[string][]byte{"random-" + crand.Text(): content})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// image has the probe as its entrypoint, a label, a variable and layers.
+func image(t *testing.T, layers ...v1.Layer) v1.Image {
+	t.Helper()
+	program, err := probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := mutate.AppendLayers(empty.Image, append([]v1.Layer{program}, layers...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err = mutate.ConfigFile(i, &v1.ConfigFile{
+		OS: "linux", Architecture: runtime.GOARCH, RootFS: must(t)(i.ConfigFile()).RootFS,
+		Config: v1.Config{Entrypoint: []string{"/probe"}, Labels: map[string]string{"maker": "the suite"}, Env: []string{"IMAGE=1"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func must(t *testing.T) func(*v1.ConfigFile, error) *v1.ConfigFile {
+	return func(c *v1.ConfigFile, err error) *v1.ConfigFile {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+}
+
+// shelf is a registry in this process, and what tests do to the requests it gets.
+type shelf struct {
+	http.Handler
+	host string
+	mu   sync.Mutex
+	edit []func(w http.ResponseWriter, r *http.Request, next http.Handler) (handled bool)
+}
+
+func newShelf(t *testing.T) *shelf {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // engines take loopback registries without TLS
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newShelfAt(t, l)
+}
+
+func newShelfAt(t *testing.T, l net.Listener) *shelf {
+	s := &shelf{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0))), host: l.Addr().String()}
+	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		edit := s.edit
+		s.mu.Unlock()
+		for _, f := range edit {
+			if f(w, r, s.Handler) {
+				return
+			}
+		}
+		s.Handler.ServeHTTP(w, r)
+	})}}
+	server.Start()
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return s
+}
+
+// RoundTrip lets tests push without the network that the registry may be on.
+func (s *shelf) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	s.Handler.ServeHTTP(w, r)
+	resp := w.Result()
+	resp.Request = r
+	return resp, nil
+}
+
+// put pushes an image into a repository of its own and returns its reference.
+func (s *shelf) put(t *testing.T, i v1.Image) string {
+	t.Helper()
+	var id [16]byte
+	crand.Read(id[:])
+	repository, err := name.NewRepository(fmt.Sprintf("%s/v2/%x", s.host, id), name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := i.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(repository.Tag("latest"), i, remote.WithTransport(s)); err != nil {
+		t.Fatal(err)
+	}
+	return repository.Digest(digest.String()).String()
+}
+
+// when has f answer requests from now on; f says whether it did.
+func (s *shelf) when(f func(w http.ResponseWriter, r *http.Request, next http.Handler) (handled bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.edit = append(s.edit, f)
+}
+
+// stall has the blob of l arrive by half until release is called.
+func (s *shelf) stall(t *testing.T, l v1.Layer) (release func()) {
+	t.Helper()
+	digest, err := l.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := l.Size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate := make(chan struct{})
+	var once sync.Once
+	release = func() { once.Do(func() { close(gate) }) }
+	t.Cleanup(release)
+	s.when(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/blobs/"+digest.String()) {
+			return false
+		}
+		next.ServeHTTP(&halting{ResponseWriter: w, left: size / 2, wait: func() {
+			select {
+			case <-gate:
+			case <-r.Context().Done():
+			}
+		}}, r)
+		return true
+	})
+	return release
+}
+
+// halting waits before it writes what is beyond left bytes.
+type halting struct {
+	http.ResponseWriter
+	left int64
+	wait func()
+}
+
+func (h *halting) Write(p []byte) (int, error) {
+	if int64(len(p)) <= h.left {
+		h.left -= int64(len(p))
+		return h.ResponseWriter.Write(p)
+	}
+	n, err := h.ResponseWriter.Write(p[:h.left])
+	if err != nil {
+		return n, err
+	}
+	h.ResponseWriter.(http.Flusher).Flush()
+	h.wait()
+	h.left = 1 << 62
+	m, err := h.ResponseWriter.Write(p[n:])
+	return n + m, err
+}
+
+// ask has the registry ask for credentials.
+func (s *shelf) ask(who engine.Credentials) {
+	s.when(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if user, password, ok := r.BasicAuth(); ok && user == who.Username && password == who.Password {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		io.WriteString(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
+		return true
+	})
+}
+
+// count counts the requests for the blob of l.
+func (s *shelf) count(t *testing.T, l v1.Layer) *atomic.Int64 {
+	t.Helper()
+	digest, err := l.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := new(atomic.Int64)
+	s.when(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/blobs/"+digest.String()) {
+			n.Add(1)
+		}
+		return false
+	})
+	return n
+}
+
+func fixture(t *testing.T, host string) enginetest.Fixture {
+	return enginetest.Fixture{
+		Image: func(t *testing.T) string { return newShelf(t).put(t, image(t, random(t, 1000))) },
+		Slow: func(t *testing.T) (string, func()) {
+			s, large := newShelf(t), random(t, 4<<20)
+			ref := s.put(t, image(t, random(t, 1000), large))
+			return ref, s.stall(t, large)
+		},
+		Private: func(t *testing.T) (string, engine.Credentials) {
+			s, who := newShelf(t), engine.Credentials{Username: "d_1", Password: "secret"}
+			ref := s.put(t, image(t, random(t, 1000)))
+			s.ask(who)
+			return ref, who
+		},
+		Forged: func(t *testing.T) string {
+			s := newShelf(t)
+			forged := image(t, random(t, 2000))
+			s.put(t, forged)
+			ref := s.put(t, image(t, random(t, 1000)))
+			manifest, err := forged.RawManifest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.when(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+				if !strings.Contains(r.URL.Path, "/manifests/") {
+					return false
+				}
+				w.Header().Set("Content-Type", string(types.DockerManifestSchema2))
+				w.Write(manifest)
+				return true
+			})
+			return ref
+		},
+		Foreign: func(t *testing.T, name string) func() error { return foreign(t, host, name) },
+	}
+}
+
+// foreign makes objects that the agent did not.
+func foreign(t *testing.T, host, name string) (intact func() error) {
+	t.Helper()
+	ctx := context.Background()
+	api, err := client.New(client.WithHost(host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := newShelf(t).put(t, image(t, random(t, 1000)))
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		api.ContainerRemove(ctx, name, client.ContainerRemoveOptions{Force: true})
+		api.NetworkRemove(ctx, name, client.NetworkRemoveOptions{})
+		api.VolumeRemove(ctx, name, client.VolumeRemoveOptions{})
+		api.ImageRemove(ctx, ref, client.ImageRemoveOptions{PruneChildren: true})
+		api.Close()
+	})
+	pull, err := api.ImagePull(ctx, ref, client.ImagePullOptions{})
+	must(err)
+	must(pull.Wait(ctx))
+	made, err := api.ContainerCreate(ctx, client.ContainerCreateOptions{Name: name, Config: &container.Config{Image: ref}})
+	must(err)
+	_, err = api.ContainerStart(ctx, made.ID, client.ContainerStartOptions{})
+	must(err)
+	net, err := api.NetworkCreate(ctx, name, client.NetworkCreateOptions{Driver: "bridge"})
+	must(err)
+	vol, err := api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name})
+	must(err)
+	return func() error {
+		c, err := api.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+		if err != nil || c.Container.ID != made.ID || !c.Container.State.Running {
+			return fmt.Errorf("the container: %+v, %w", c.Container, err)
+		}
+		n, err := api.NetworkInspect(ctx, name, client.NetworkInspectOptions{})
+		if err != nil || n.Network.ID != net.ID || len(n.Network.Containers) > 0 {
+			return fmt.Errorf("the network: %+v, %w", n.Network, err)
+		}
+		v, err := api.VolumeInspect(ctx, name, client.VolumeInspectOptions{})
+		if err != nil || v.Volume.CreatedAt != vol.Volume.CreatedAt {
+			return errors.Join(fmt.Errorf("the volume: %+v", v.Volume), err)
+		}
+		return nil
+	}
+}
+
+// unique is a name that no other test has.
+func unique() string { return "dunlin-test-" + strings.ToLower(crand.Text()[:10]) }

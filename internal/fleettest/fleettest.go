@@ -1,0 +1,457 @@
+// Package fleettest owns a whole fleet for tests, on real parts: the server and the agents as processes of their own,
+// container engines of their own, the real git. Tests of single rooms do not need it; it is for what only shows
+// when all of them meet.
+package fleettest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long anything may take before a test gives up on it. Nothing is asserted about time.
+const patience = 2 * time.Minute
+
+// DeviceType is the type that all devices of a test have: the machine the tests run on.
+const DeviceType = "generic-amd64"
+
+// Binaries are the programs under test, built once for a run.
+type Binaries struct{ Dunlin, Agent string }
+
+// Build compiles the programs into dir.
+func Build(dir string) (Binaries, error) {
+	b := Binaries{Dunlin: filepath.Join(dir, "dunlin"), Agent: filepath.Join(dir, "dunlin-agent")}
+	for path, room := range map[string]string{b.Dunlin: "dunlin", b.Agent: "dunlin-agent"} {
+		cmd := exec.Command("go", "build", "-o", path, "github.com/dunlin/dunlin/cmd/"+room)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return b, fmt.Errorf("build %s: %w\n%s", room, err, out)
+		}
+	}
+	return b, nil
+}
+
+// process is a program that can be killed and started again.
+type process struct {
+	t    testing.TB
+	name string
+	args []string
+	env  []string
+
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	ended chan struct{}
+	log   bytes.Buffer
+	lines []func(string)
+}
+
+func (p *process) start() {
+	p.t.Helper()
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.Env = append(os.Environ(), p.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	r, w, err := os.Pipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		p.t.Fatalf("start %s: %v", p.name, err)
+	}
+	w.Close()
+	ended := make(chan struct{})
+	p.mu.Lock()
+	p.cmd, p.ended = cmd, ended
+	p.mu.Unlock()
+	go func() {
+		defer close(ended)
+		in := bufio.NewScanner(r)
+		in.Buffer(nil, 1<<20)
+		for in.Scan() {
+			p.mu.Lock()
+			p.log.WriteString(in.Text() + "\n")
+			told := p.lines
+			p.mu.Unlock()
+			for _, f := range told {
+				f(in.Text())
+			}
+		}
+		cmd.Wait() //nolint:errcheck // how it ended is the test's business
+		r.Close()
+	}()
+}
+
+// stop sends a signal and waits for the end.
+func (p *process) stop(s syscall.Signal) {
+	p.t.Helper()
+	p.mu.Lock()
+	cmd, ended := p.cmd, p.ended
+	p.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	cmd.Process.Signal(s) //nolint:errcheck // it may have ended by itself
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		cmd.Process.Kill() //nolint:errcheck // as above
+		p.t.Errorf("%s did not end after %s", p.name, s)
+	}
+}
+
+// text is everything the program has said.
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+// show writes the program's last lines into the test's log when the test has failed.
+func (p *process) show() {
+	if !p.t.Failed() {
+		return
+	}
+	text := p.text()
+	if len(text) > 6000 {
+		text = "…" + text[len(text)-6000:]
+	}
+	p.t.Logf("%s said:\n%s", p.name, text)
+}
+
+// Server is a server process with a fleet called porch and everything a person needs to push to it.
+type Server struct {
+	process
+	bin     Binaries
+	URL     string
+	SSH     string
+	FleetID string
+	dir     string // the person's: configuration, keys
+	data    string // the server's
+}
+
+// Start starts a server with an empty data folder and the first user's fleet.
+func Start(t testing.TB, bin Binaries, engine string) *Server {
+	t.Helper()
+	s := &Server{bin: bin, dir: t.TempDir(), data: t.TempDir()}
+	web, ssh := freeAddress(t), freeAddress(t)
+	s.URL, s.SSH = "http://"+web, ssh
+	s.process = process{t: t, name: "dunlin server", args: []string{bin.Dunlin, "server", "--data", s.data,
+		"--listen", web, "--ssh-listen", ssh, "--engine", engine, "--log-level", "debug"},
+		env: []string{"DUNLIN_ADMIN_PASSWORD=only-for-this-test"}}
+	t.Cleanup(func() { s.stop(syscall.SIGTERM); s.show() })
+	s.Restart()
+	s.in("only-for-this-test", "login", s.URL, "--user", "admin", "--password-stdin")
+	s.CLI("fleet", "create", "porch", "--type", DeviceType)
+	var f struct {
+		ID json.Number `json:"id"`
+	}
+	s.JSON(&f, "fleet", "show", "porch")
+	s.FleetID = f.ID.String()
+	key := filepath.Join(s.dir, "id")
+	run(t, s.dir, nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+	s.CLI("key", "add", key+".pub")
+	return s
+}
+
+// Restart starts the server that was killed or stopped, and waits until it answers.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.start()
+	Eventually(s.t, "the server answers", func() error {
+		resp, err := http.Get(s.URL + "/ping")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("status %d", resp.StatusCode)
+		}
+		return nil
+	})
+}
+
+// Kill is kill -9: nothing is said goodbye to.
+func (s *Server) Kill() { s.t.Helper(); s.stop(syscall.SIGKILL) }
+
+// RSS is the server's resident memory in bytes.
+func (s *Server) RSS() int64 { return rss(s.t, s.cmd.Process.Pid) }
+
+// CLI runs the command line and returns what it prints; a failure fails the test.
+func (s *Server) CLI(args ...string) string { s.t.Helper(); return s.in("", args...) }
+
+// JSON runs a command with --json and decodes what it prints.
+func (s *Server) JSON(into any, args ...string) {
+	s.t.Helper()
+	out := s.CLI(append(args, "--json")...)
+	if err := json.Unmarshal([]byte(out), into); err != nil {
+		s.t.Fatalf("dunlin %s prints no JSON of that shape: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+func (s *Server) in(stdin string, args ...string) string {
+	s.t.Helper()
+	cmd := exec.Command(s.bin.Dunlin, args...)
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+s.dir)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("dunlin %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// Project is a git repository that is pushed to a server.
+type Project struct {
+	s   *Server
+	dir string
+}
+
+// Project makes a repository with these files and the server as the remote dunlin.
+func (s *Server) Project(files map[string]string) *Project {
+	s.t.Helper()
+	p := &Project{s: s, dir: s.t.TempDir()}
+	p.git("init", "-q", "-b", "main")
+	p.git("remote", "add", "dunlin", "ssh://git@"+s.SSH+"/admin/porch.git")
+	p.Commit(files)
+	return p
+}
+
+// Commit writes files and commits everything; it returns the first 32 digits of the commit, the release's name.
+func (p *Project) Commit(files map[string]string) string {
+	p.s.t.Helper()
+	for name, text := range files {
+		path := filepath.Join(p.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			p.s.t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			p.s.t.Fatal(err)
+		}
+	}
+	p.git("add", "-A")
+	p.git("-c", "user.name=Test", "-c", "user.email=test@example.com", "commit", "-q", "--allow-empty", "-m", "change")
+	return p.Head()
+}
+
+// Head is the name of the release that a push now makes.
+func (p *Project) Head() string {
+	p.s.t.Helper()
+	return strings.TrimSpace(p.git("rev-parse", "HEAD"))[:32]
+}
+
+func (p *Project) git(args ...string) string {
+	p.s.t.Helper()
+	return run(p.s.t, p.dir, p.env(), "git", args...)
+}
+
+func (p *Project) env() []string {
+	return []string{"GIT_CONFIG_GLOBAL=/dev/null", "GIT_SSH_COMMAND=ssh -i " + filepath.Join(p.s.dir, "id") +
+		" -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"}
+}
+
+// Push pushes main and returns what the pusher sees.
+func (p *Project) Push(options ...string) string {
+	p.s.t.Helper()
+	out, err := p.TryPush(nil, options...)
+	if err != nil {
+		p.s.t.Fatalf("git push: %v\n%s", err, out)
+	}
+	return out
+}
+
+// TryPush is Push for one that may be refused. line, if not nil, is called with every line as it comes.
+func (p *Project) TryPush(line func(string), options ...string) (string, error) {
+	p.s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "git", append(append([]string{"push"}, options...), "dunlin", "main")...)
+	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), p.env()...)
+	r, w, err := os.Pipe()
+	if err != nil {
+		p.s.t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		p.s.t.Fatal(err)
+	}
+	w.Close()
+	var all strings.Builder
+	in := bufio.NewScanner(r)
+	in.Buffer(nil, 1<<20)
+	for in.Scan() {
+		all.WriteString(in.Text() + "\n")
+		if line != nil {
+			line(in.Text())
+		}
+	}
+	return all.String(), cmd.Wait()
+}
+
+// Agent is an agent process on an engine: a device.
+type Agent struct {
+	process
+	s    *Server
+	Data string
+	UUID string
+	Name string
+}
+
+// Device starts an agent with an empty folder on an engine and waits until it has registered.
+func (s *Server) Device(engine string) *Agent {
+	s.t.Helper()
+	var key struct {
+		Key string `json:"key"`
+	}
+	s.JSON(&key, "provisioning-key", "create", "porch")
+	a := &Agent{s: s, Data: s.t.TempDir()}
+	a.process = process{t: s.t, name: "dunlin-agent", args: []string{s.bin.Agent, "--server", s.URL, "--fleet", s.FleetID, "--key", key.Key,
+		"--device-type", DeviceType, "--data", a.Data, "--engine", engine, "--log-level", "debug"}}
+	s.t.Cleanup(func() { a.stop(syscall.SIGTERM); a.show() })
+	known := map[string]bool{}
+	for _, d := range s.Devices() {
+		known[d.UUID] = true
+	}
+	a.start()
+	Eventually(s.t, "the device has registered", func() error {
+		for _, d := range s.Devices() {
+			if !known[d.UUID] {
+				a.UUID, a.Name = d.UUID, d.Name
+				return nil
+			}
+		}
+		return fmt.Errorf("%d devices, none of them new", len(known))
+	})
+	return a
+}
+
+// Kill is kill -9 of the agent; its containers run on.
+func (a *Agent) Kill() { a.t.Helper(); a.stop(syscall.SIGKILL) }
+
+// Restart starts the agent again on what it left behind.
+func (a *Agent) Restart() { a.t.Helper(); a.start() }
+
+// RSS is the agent's resident memory in bytes.
+func (a *Agent) RSS() int64 { return rss(a.t, a.cmd.Process.Pid) }
+
+// Key is the API key the agent made for itself.
+func (a *Agent) Key() string {
+	a.t.Helper()
+	text, err := os.ReadFile(filepath.Join(a.Data, "config.json"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	var c struct {
+		DeviceAPIKey string `json:"deviceApiKey"`
+	}
+	if err := json.Unmarshal(text, &c); err != nil || c.DeviceAPIKey == "" {
+		a.t.Fatalf("no key in %s: %v", text, err)
+	}
+	return c.DeviceAPIKey
+}
+
+// Device is a device as the command line lists it.
+type Device struct {
+	UUID    string `json:"uuid"`
+	Name    string `json:"device_name"`
+	Online  bool   `json:"is_online"`
+	Release []struct {
+		Commit string `json:"commit"`
+	} `json:"is_running__release"`
+}
+
+// Runs is the commit the device says it runs, or "".
+func (d Device) Runs() string {
+	if len(d.Release) == 0 {
+		return ""
+	}
+	return d.Release[0].Commit
+}
+
+// Devices are the devices of the fleet.
+func (s *Server) Devices() []Device {
+	s.t.Helper()
+	var all []Device
+	s.JSON(&all, "device", "list", "--fleet", "porch")
+	return all
+}
+
+// Runs waits until the server says that the device runs the commit.
+func (a *Agent) Runs(commit string) {
+	a.t.Helper()
+	Eventually(a.t, a.Name+" runs "+commit[:7], func() error {
+		for _, d := range a.s.Devices() {
+			if d.UUID == a.UUID {
+				if d.Runs() == commit {
+					return nil
+				}
+				return fmt.Errorf("it says it runs %q", d.Runs())
+			}
+		}
+		return fmt.Errorf("it is not in the list")
+	})
+}
+
+// Eventually waits until what holds, and fails the test with the last error when patience ends.
+func Eventually(t testing.TB, what string, holds func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if err = holds(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("waited in vain until %s: %v", what, err)
+}
+
+func run(t testing.TB, dir string, env []string, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out)
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func rss(t testing.TB, pid int) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		var kb int64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kb); n == 1 {
+			return kb << 10
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}

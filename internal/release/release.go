@@ -1,0 +1,351 @@
+// Package release owns the whole road of a push: source → images → release → the fleet's target → the devices that
+// take it. Every leg is a row before it is walked, so that a server killed anywhere goes on from there. It does not
+// own git, SQL or HTTP.
+package release
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dunlin/dunlin/internal/build"
+	"github.com/dunlin/dunlin/internal/fault"
+	"github.com/dunlin/dunlin/internal/fleet"
+	"github.com/dunlin/dunlin/internal/hub"
+	"github.com/dunlin/dunlin/internal/store"
+)
+
+// ErrStopping is the cause with which the server's context ends when the server stops on purpose. A build cut short
+// by it is not cancelled: the next start goes on with it.
+var ErrStopping = errors.New("the server is stopping")
+
+// maxLog bounds the build log that a release keeps, in bytes; the end of a longer one is kept.
+const maxLog = 300 << 10
+
+// images of one release that are built at the same time.
+const parallel = 2
+
+// Pipeline walks pushes from source to running devices. Its methods may be called concurrently; pushes to one fleet
+// wait for each other.
+type Pipeline struct {
+	Store   *store.DB
+	Hub     *hub.Hub
+	Builder *build.Builder
+	Limits  build.Limits // of a source archive
+
+	Registry string                                    // host (and port) that image locations begin with
+	Token    func(repository string) (string, error)   // good to push one repository
+	Dest     func(build.Destination) build.Destination // adds how the registry is reached; may be nil
+
+	Sources string // folder of the archives of releases under way
+	Work    string // folder of unpacked sources
+	Log     *slog.Logger
+	// Ended is told how each release ended and how long it took; may be nil.
+	Ended func(status fleet.Status, took time.Duration)
+
+	mu     sync.Mutex
+	queues map[int64]chan struct{} // one place per fleet
+}
+
+// Push is one arrival of source.
+type Push struct {
+	Fleet        int64
+	User         int64
+	Ref          string
+	GitCommit    string   // 40 hex
+	Roots        []string // root commits of its history, the first parents' root first
+	Draft        bool
+	NoCache      bool
+	ForceHistory bool
+	Received     time.Duration // how long the source took to arrive; 0 if nobody measured
+	Archive      func(ctx context.Context, w io.Writer) error
+}
+
+// commit is the release's name for a git commit.
+func (p Push) commit() string { return Commit(p.GitCommit) }
+
+// Commit is the name of the release that is made of a git commit: its first 32 digits.
+func Commit(gitCommit string) string { return gitCommit[:min(32, len(gitCommit))] }
+
+// Push builds what arrived and makes it the fleet's release. It returns when the release has ended; an error says
+// why there is none, and the fleet is then as it was. out gets the build as it happens.
+func (pl *Pipeline) Push(ctx context.Context, p Push, out io.Writer) (fleet.Release, error) {
+	f, err := pl.Store.Fleet(ctx, p.Fleet)
+	if err != nil {
+		return fleet.Release{}, err
+	}
+	if err := checkHistory(f, p); err != nil {
+		return fleet.Release{}, err
+	}
+	leave, err := pl.enter(ctx, p.Fleet, out)
+	if err != nil {
+		return fleet.Release{}, err
+	}
+	defer leave()
+
+	r, err := pl.release(ctx, f, p, out)
+	if err != nil {
+		return r, err
+	}
+	if len(p.Roots) > 0 && f.RootCommit != p.Roots[0] && (f.RootCommit == "" || !slices.Contains(p.Roots, f.RootCommit)) {
+		if err := pl.Store.RememberRoot(ctx, p.Fleet, p.Roots[0]); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// release finds or builds the release of a push; no other push to the fleet is under way.
+func (pl *Pipeline) release(ctx context.Context, f fleet.Fleet, p Push, out io.Writer) (fleet.Release, error) {
+	done, found, err := pl.Store.Succeeded(ctx, p.Fleet, p.commit())
+	if err != nil {
+		return fleet.Release{}, err
+	}
+	if found {
+		return pl.again(ctx, done, p, out)
+	}
+	r, _, err := pl.Store.BeginRelease(ctx, store.NewRelease{
+		Fleet: p.Fleet, Commit: p.commit(), GitCommit: p.GitCommit, Ref: p.Ref, User: p.User, Draft: p.Draft, NoCache: p.NoCache,
+	})
+	if err != nil {
+		return fleet.Release{}, err
+	}
+	j := &job{Pipeline: pl, fleet: f, release: r, log: &transcript{out: out}, began: time.Now()}
+	j.say("Building %s for %s (%s)", short(r.Commit), f.Slug, f.Arch)
+	if p.Received > 0 {
+		j.say("source received in %s", seconds(p.Received))
+	}
+	if err := pl.keepSource(ctx, r.ID, p.Archive); err != nil {
+		return r, j.end(ctx, err)
+	}
+	return j.run(ctx)
+}
+
+// checkHistory refuses a history that has nothing to do with the fleet's.
+func checkHistory(f fleet.Fleet, p Push) error {
+	if f.RootCommit == "" || p.ForceHistory || len(p.Roots) == 0 || slices.Contains(p.Roots, f.RootCommit) {
+		return nil
+	}
+	return fault.Newf(fault.Conflict, "this history is unrelated to what was pushed to %s before (it starts at %s, the fleet's at %s)",
+		f.Slug, short(p.Roots[0]), short(f.RootCommit)).
+		WithHint("is this the right folder and the right remote? To replace the fleet's history: git push --force -o force-history …")
+}
+
+// again answers the push of a commit that has its release.
+func (pl *Pipeline) again(ctx context.Context, r fleet.Release, p Push, out io.Writer) (fleet.Release, error) {
+	t := &transcript{out: out}
+	t.line("Commit %s is built already: release %s", short(r.Commit), name(r))
+	if p.NoCache {
+		t.line("it is not built again; for a fresh build of the same source: git commit --allow-empty")
+	}
+	if r.Draft() && !p.Draft {
+		if err := pl.Store.Finalize(ctx, r); err != nil {
+			return r, err
+		}
+		t.line("the draft is final now")
+	}
+	r, err := pl.Store.Release(ctx, r.ID)
+	if err != nil {
+		return r, err
+	}
+	if !r.Draft() {
+		moved, err := pl.Store.Retarget(ctx, r)
+		if err != nil {
+			return r, err
+		}
+		if moved {
+			t.line("the fleet's target is %s again", name(r))
+		}
+	}
+	pl.Hub.LookAgain(p.Fleet)
+	return r, nil
+}
+
+// enter waits until no other push to the fleet is under way.
+func (pl *Pipeline) enter(ctx context.Context, fleetID int64, out io.Writer) (leave func(), err error) {
+	pl.mu.Lock()
+	if pl.queues == nil {
+		pl.queues = map[int64]chan struct{}{}
+	}
+	q := pl.queues[fleetID]
+	if q == nil {
+		q = make(chan struct{}, 1)
+		pl.queues[fleetID] = q
+	}
+	pl.mu.Unlock()
+	select {
+	case q <- struct{}{}:
+	default:
+		(&transcript{out: out}).line("Another push to this fleet is being built; waiting for it…")
+		select {
+		case q <- struct{}{}:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the push before: %w", context.Cause(ctx))
+		}
+	}
+	return func() { <-q }, nil
+}
+
+// Run goes on with every release that a stopped or killed server left under way, and returns when they have ended
+// or ctx does.
+func (pl *Pipeline) Run(ctx context.Context) error {
+	left, err := pl.Store.Unfinished(ctx)
+	if err != nil {
+		return err
+	}
+	if err := pl.sweep(left); err != nil {
+		pl.Log.Warn("old sources not removed", "err", err)
+	}
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for _, r := range left {
+		g.Go(func() error {
+			pl.resume(ctx, r.ID)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (pl *Pipeline) resume(ctx context.Context, id int64) {
+	err := func() error {
+		r, err := pl.Store.Release(ctx, id)
+		if err != nil {
+			return err
+		}
+		leave, err := pl.enter(ctx, r.Fleet, io.Discard)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		if r, err = pl.Store.Release(ctx, id); err != nil || r.Status.Ended() {
+			return err // a push of the same commit was here first
+		}
+		f, err := pl.Store.Fleet(ctx, r.Fleet)
+		if err != nil {
+			return err
+		}
+		j := &job{Pipeline: pl, fleet: f, release: r, log: &transcript{out: io.Discard}, began: time.Now()}
+		if _, err := os.Stat(pl.source(id)); err != nil {
+			return pl.Store.Fail(ctx, id, fleet.Interrupted, "the server stopped before the source had arrived; push again", "")
+		}
+		j.say("Going on after a restart of the server")
+		_, err = j.run(ctx)
+		return err
+	}()
+	if err != nil && ctx.Err() == nil {
+		pl.Log.Warn("release left by the last run did not succeed", "release", id, "err", err)
+		return
+	}
+	pl.Log.Info("release left by the last run has ended", "release", id)
+}
+
+// source is where the archive of a release under way is kept.
+func (pl *Pipeline) source(release int64) string {
+	return filepath.Join(pl.Sources, fmt.Sprintf("%d.tar", release))
+}
+
+// keepSource writes the archive to disk, whole or not at all, so that the build no longer needs the pusher.
+func (pl *Pipeline) keepSource(ctx context.Context, release int64, archive func(context.Context, io.Writer) error) (err error) {
+	if err := os.MkdirAll(pl.Sources, 0o700); err != nil {
+		return fmt.Errorf("keep source: %w", err)
+	}
+	f, err := os.CreateTemp(pl.Sources, "arriving-*")
+	if err != nil {
+		return fmt.Errorf("keep source: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	if err := archive(ctx, f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("keep source: %w", err)
+	}
+	return os.Rename(f.Name(), pl.source(release))
+}
+
+// sweep removes what a killed server left of releases that have ended.
+func (pl *Pipeline) sweep(left []fleet.Release) error {
+	keep := map[string]bool{}
+	for _, r := range left {
+		keep[pl.source(r.ID)] = true
+	}
+	files, err := filepath.Glob(filepath.Join(pl.Sources, "*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if !keep[f] {
+			err = errors.Join(err, os.Remove(f))
+		}
+	}
+	return errors.Join(err, os.RemoveAll(pl.Work))
+}
+
+// location makes the place of a new image.
+func (pl *Pipeline) location() (repository, location string) {
+	var b [16]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails
+	repository = "v2/" + hex.EncodeToString(b[:])
+	return repository, pl.Registry + "/" + repository
+}
+
+// short is a commit as people write it.
+func short(commit string) string { return commit[:min(7, len(commit))] }
+
+// name is a release as people write it.
+func name(r fleet.Release) string {
+	if r.Draft() {
+		return fmt.Sprintf("%s (draft, commit %s)", r.Version.RawDraft(r.Created.UnixMilli()), short(r.Commit))
+	}
+	return fmt.Sprintf("%s (revision %d, commit %s)", r.Version.Raw(r.Revision), r.Revision, short(r.Commit))
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+
+// transcript sends lines to whoever watches and keeps the end of them for the release. It may be written to
+// concurrently; a watcher that went away does not end the build by itself.
+type transcript struct {
+	mu   sync.Mutex
+	out  io.Writer
+	kept bytes.Buffer
+}
+
+func (t *transcript) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.out.Write(b) //nolint:errcheck // the watcher's going shows in the context
+	t.kept.Write(b)
+	if over := t.kept.Len() - maxLog; over > maxLog/4 {
+		t.kept.Next(over)
+	}
+	return len(b), nil
+}
+
+func (t *transcript) line(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
+
+func (t *transcript) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.kept.Bytes()
+	if len(b) > maxLog {
+		b = b[len(b)-maxLog:]
+	}
+	return string(bytes.ToValidUTF8(b, []byte("�")))
+}

@@ -1,0 +1,157 @@
+package release
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dunlin/dunlin/internal/fleet"
+	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/wire"
+)
+
+// recheck is how long a change of presence may go unnoticed by someone who watches a rollout; reports are noticed
+// at once.
+const recheck = 2 * time.Second
+
+// Rollout writes how the devices take a release, a line for each change, until every online device that should run
+// it does, or ctx ends. Offline devices are counted, never waited for.
+func (pl *Pipeline) Rollout(ctx context.Context, r fleet.Release, out io.Writer) error {
+	t := &transcript{out: out}
+	f, err := pl.Store.Fleet(ctx, r.Fleet)
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.Draft():
+		t.line("It is a draft: no device takes it until it is final. Try it on one: dunlin device pin DEVICE %s", short(r.Commit))
+		return nil
+	case f.Target != r.ID:
+		t.line("The fleet does not track the latest release: devices stay where they are. To move them: dunlin fleet track-latest %s", f.Slug)
+		return nil
+	}
+	reported, stop := pl.Hub.Watch(r.Fleet)
+	defer stop()
+	tick := time.NewTicker(recheck)
+	defer tick.Stop()
+	w := rollout{Pipeline: pl, t: t, began: time.Now(), said: map[string]string{}, sent: map[string]int64{}}
+	for {
+		all, err := pl.Store.Rollout(ctx, r)
+		if err != nil {
+			return err
+		}
+		if w.show(r, all) {
+			return nil
+		}
+		select {
+		case <-reported:
+		case <-tick.C:
+		case <-ctx.Done():
+			t.line("%s; the devices go on by themselves", w.summary(len(all)))
+			return nil
+		}
+	}
+}
+
+// rollout is what one watcher has been told so far.
+type rollout struct {
+	*Pipeline
+	t       *transcript
+	began   time.Time
+	said    map[string]string // last line about each device, by uuid
+	sent    map[string]int64  // bytes that had travelled to each device when it was first looked at
+	running int
+	offline int
+}
+
+// show writes what changed and reports whether nobody needs to be waited for.
+func (w *rollout) show(r fleet.Release, all []store.Progress) (done bool) {
+	w.running, w.offline = 0, 0
+	if len(all) == 0 {
+		w.t.line("No device in the fleet yet; the first one will take this release when it comes")
+		return true
+	}
+	for _, p := range all {
+		d := p.Device
+		if _, known := w.sent[d.UUID]; !known {
+			w.sent[d.UUID] = w.Hub.Travelled(d.UUID)
+		}
+		runs := d.Running == r.ID && settled(p)
+		online := w.Hub.Online(d)
+		var state string
+		switch {
+		case runs:
+			w.running++
+			if w.said[d.UUID] == "" {
+				state = "running it already"
+			} else {
+				state = "running"
+			}
+		case !online:
+			w.offline++
+			continue
+		default:
+			state = doing(p)
+		}
+		if w.said[d.UUID] == state {
+			continue
+		}
+		w.said[d.UUID] = state
+		if state == "running" {
+			state = fmt.Sprintf("running after %s, %s travelled", seconds(time.Since(w.began)),
+				bytesOf(w.Hub.Travelled(d.UUID)-w.sent[d.UUID]))
+		}
+		w.t.line("  %s: %s", d.Name, state)
+	}
+	if w.running+w.offline < len(all) {
+		return false
+	}
+	w.t.line("%s", w.summary(len(all)))
+	return true
+}
+
+// summary is the rollout in one line.
+func (w *rollout) summary(all int) string {
+	parts := []string{fmt.Sprintf("running on %d of %d", w.running, all)}
+	if w.offline > 0 {
+		parts = append(parts, fmt.Sprintf("%d offline (takes it when it returns)", w.offline))
+	}
+	if waiting := all - w.running - w.offline; waiting > 0 {
+		parts = append(parts, fmt.Sprintf("%d under way", waiting))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// settled reports whether a device has nothing left to do for the release.
+func settled(p store.Progress) bool {
+	if s := wire.UpdateStatus(p.Device.UpdateState); s != wire.Done && s != "" {
+		return false
+	}
+	for _, i := range p.Installs {
+		if i.Status != wire.StatusRunning && i.Status != wire.StatusStopped && i.Status != wire.StatusExited {
+			return false
+		}
+	}
+	return true
+}
+
+// doing is a device's way to the release in words.
+func doing(p store.Progress) string {
+	var busy []string
+	for _, i := range p.Installs {
+		word := strings.ToLower(i.Status)
+		if i.Progress >= 0 && i.Status == wire.StatusDownloading {
+			word = fmt.Sprintf("%s %d %%", word, i.Progress)
+		}
+		busy = append(busy, i.Service+" "+word)
+	}
+	switch {
+	case len(busy) > 0:
+		return strings.Join(busy, ", ")
+	case p.Device.UpdateState == string(wire.Rejected), p.Device.UpdateState == string(wire.Aborted):
+		return "update " + p.Device.UpdateState
+	}
+	return "told of it"
+}

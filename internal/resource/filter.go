@@ -1,0 +1,360 @@
+package resource
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dunlin/dunlin/internal/fault"
+	"github.com/dunlin/dunlin/internal/odata"
+)
+
+// scope is where names are looked up: a row, and the rows that the lambdas around it name.
+type scope struct {
+	res  *resource
+	row  string
+	vars map[string]scope
+}
+
+// with is s inside a lambda.
+func (s scope) with(name string, inner scope) scope {
+	vars := map[string]scope{}
+	for n, v := range s.vars {
+		vars[n] = v
+	}
+	vars[name] = inner
+	s.vars = vars
+	return s
+}
+
+// value is a side of a comparison: an expression, or a literal that takes the kind of the other side.
+type value struct {
+	sql     string
+	kind    kind
+	literal *odata.Literal
+}
+
+func invalid(format string, args ...any) error { return fault.Newf(fault.Invalid, format, args...) }
+
+// condition compiles an expression that is true or not.
+func (c *compiler) condition(s scope, x odata.Expr) (string, error) {
+	switch x := x.(type) {
+	case odata.And:
+		return c.chain(s, x, ` AND `)
+	case odata.Or:
+		return c.chain(s, x, ` OR `)
+	case odata.Not:
+		is, err := c.condition(s, x.X)
+		return `(NOT ` + is + `)`, err
+	case odata.Compare:
+		left, err := c.operand(s, x.Left)
+		if err != nil {
+			return "", err
+		}
+		right, err := c.operand(s, x.Right)
+		if err != nil {
+			return "", err
+		}
+		return c.compare(x.Op, left, right)
+	case odata.In:
+		return c.in(s, x)
+	case odata.Lambda:
+		return c.lambda(s, x)
+	}
+	v, err := c.operand(s, x)
+	if err != nil {
+		return "", err
+	}
+	if v.literal != nil {
+		b, ok := v.literal.Value.(bool)
+		if !ok {
+			return "", invalid("a value alone is no condition")
+		}
+		return strings.ToUpper(strconv.FormatBool(b)), nil
+	}
+	if v.kind != boolean {
+		return "", invalid("%s alone is no condition", v.kind)
+	}
+	return v.sql, nil
+}
+
+func (c *compiler) chain(s scope, parts []odata.Expr, operator string) (string, error) {
+	all := make([]string, len(parts))
+	for i, x := range parts {
+		var err error
+		if all[i], err = c.condition(s, x); err != nil {
+			return "", err
+		}
+	}
+	return joined(all, operator), nil
+}
+
+// operand compiles an expression that has a value.
+func (c *compiler) operand(s scope, x odata.Expr) (value, error) {
+	switch x := x.(type) {
+	case odata.Literal:
+		return value{literal: &x}, nil
+	case odata.Path:
+		return c.path(s, x)
+	case odata.Count:
+		return c.count(s, x)
+	case odata.Call:
+		return c.call(s, x)
+	}
+	is, err := c.condition(s, x)
+	return value{sql: `(` + is + `)`, kind: boolean}, err
+}
+
+// origin is the row that a path begins at.
+func (s scope) origin(p odata.Path) scope {
+	if p.Var == "" {
+		return s
+	}
+	at := s.vars[p.Var]
+	at.vars = s.vars
+	return at
+}
+
+// walk goes along the single relations of names, and hands the last row to end, whose expression it wraps. A row on
+// the way that is not there, or not to be seen, makes the whole NULL.
+func (c *compiler) walk(s scope, names []string, end func(s scope) (value, error)) (value, error) {
+	if len(names) == 0 {
+		return end(s)
+	}
+	rel, err := c.schema.relation(s.res, names[0])
+	if err != nil {
+		return value{}, err
+	}
+	if !rel.single {
+		return value{}, invalid("%s of %s leads to many rows; ask with any or all", names[0], s.res.name)
+	}
+	there, where, err := c.step(rel, s.row)
+	if err != nil {
+		return value{}, err
+	}
+	v, err := c.walk(scope{rel.to, there, s.vars}, names[1:], end)
+	if err != nil {
+		return value{}, err
+	}
+	v.sql = fmt.Sprintf(`(SELECT %s FROM %s %s WHERE %s)`, v.sql, rel.to.table, there, joined(where, ` AND `))
+	return v, nil
+}
+
+func (c *compiler) path(s scope, p odata.Path) (value, error) {
+	last := len(p.Names) - 1
+	return c.walk(s.origin(p), p.Names[:last], func(s scope) (value, error) {
+		f, ok := s.res.field(p.Names[last])
+		if !ok {
+			return value{}, s.res.unknown("field", p.Names[last])
+		}
+		v := value{sql: c.expr(f, s.row), kind: f.kind}
+		if f.kind == moment {
+			v.sql = `(` + v.sql + ` / 1000)` // compared as it is shown
+		}
+		return v, nil
+	})
+}
+
+func (c *compiler) count(s scope, x odata.Count) (value, error) {
+	last := len(x.Nav.Names) - 1
+	return c.walk(s.origin(x.Nav), x.Nav.Names[:last], func(s scope) (value, error) {
+		rel, err := c.schema.relation(s.res, x.Nav.Names[last])
+		if err != nil {
+			return value{}, err
+		}
+		there, where, err := c.step(rel, s.row)
+		return value{sql: count(rel.to, there, where), kind: number}, err
+	})
+}
+
+func (c *compiler) lambda(s scope, x odata.Lambda) (string, error) {
+	last := len(x.Nav.Names) - 1
+	v, err := c.walk(s.origin(x.Nav), x.Nav.Names[:last], func(at scope) (value, error) {
+		rel, err := c.schema.relation(at.res, x.Nav.Names[last])
+		if err != nil {
+			return value{}, err
+		}
+		there, where, err := c.step(rel, at.row)
+		if err != nil {
+			return value{}, err
+		}
+		not := ``
+		if x.Body != nil {
+			is, err := c.condition(s.with(x.Var, scope{res: rel.to, row: there}), x.Body)
+			if err != nil {
+				return value{}, err
+			}
+			if x.All {
+				not, is = `NOT `, `(`+is+`) IS NOT TRUE`
+			}
+			where = append(where, is)
+		}
+		return value{sql: fmt.Sprintf(`(%sEXISTS (SELECT 1 FROM %s %s WHERE %s))`, not, rel.to.table, there, joined(where, ` AND `)), kind: boolean}, nil
+	})
+	return v.sql, err
+}
+
+// call compiles a function.
+func (c *compiler) call(s scope, x odata.Call) (value, error) {
+	args := make([]string, len(x.Args))
+	for i, a := range x.Args {
+		v, err := c.operand(s, a)
+		if err != nil {
+			return value{}, err
+		}
+		if args[i], err = c.sql(v, text); err != nil {
+			return value{}, err
+		}
+	}
+	switch x.Func {
+	case "tolower":
+		return value{sql: `lower(` + args[0] + `)`, kind: text}, nil
+	case "toupper":
+		return value{sql: `upper(` + args[0] + `)`, kind: text}, nil
+	case "contains":
+		return value{sql: `(` + position(args[0], args[1]) + ` > 0)`, kind: boolean}, nil
+	case "startswith":
+		return value{sql: `(substr(` + args[0] + `, 1, length(` + args[1] + `)) = ` + args[1] + `)`, kind: boolean}, nil
+	case "endswith":
+		from := `length(` + args[0] + `) - length(` + args[1] + `) + 1`
+		return value{sql: `(length(` + args[1] + `) <= length(` + args[0] + `) AND substr(` + args[0] + `, ` + from + `) = ` + args[1] + `)`, kind: boolean}, nil
+	}
+	return value{}, invalid("there is no function %q", x.Func)
+}
+
+var operators = map[odata.Op]string{"eq": ` = `, "ne": ` IS DISTINCT FROM `, "gt": ` > `, "ge": ` >= `, "lt": ` < `, "le": ` <= `}
+
+// compare compiles a comparison. Nothing equals NULL but null itself, and everything else is unequal to it.
+func (c *compiler) compare(op odata.Op, left, right value) (string, error) {
+	if left.literal != nil && right.literal != nil {
+		return constantly(op, left.literal.Value, right.literal.Value)
+	}
+	for _, v := range []struct{ one, other value }{{left, right}, {right, left}} {
+		if v.other.literal == nil || v.other.literal.Value != nil {
+			continue
+		}
+		switch op {
+		case "eq":
+			return `(` + v.one.sql + ` IS NULL)`, nil
+		case "ne":
+			return `(` + v.one.sql + ` IS NOT NULL)`, nil
+		}
+		return "", invalid("null is neither more nor less than anything")
+	}
+	like := left.kind
+	if left.literal != nil {
+		like = right.kind
+	}
+	if like == document {
+		return "", invalid("JSON cannot be compared")
+	}
+	l, err := c.sql(left, like)
+	if err != nil {
+		return "", err
+	}
+	r, err := c.sql(right, like)
+	if err != nil {
+		return "", err
+	}
+	return `(` + l + operators[op] + r + `)`, nil
+}
+
+// constantly is a comparison of two literals: TRUE or FALSE.
+func constantly(op odata.Op, left, right any) (string, error) {
+	var order int
+	switch l := left.(type) {
+	case int64:
+		r, ok := right.(int64)
+		if !ok {
+			return "", invalid("the values of a comparison are not of one kind")
+		}
+		order = cmp.Compare(l, r)
+	case string:
+		r, ok := right.(string)
+		if !ok {
+			return "", invalid("the values of a comparison are not of one kind")
+		}
+		order = cmp.Compare(l, r)
+	default:
+		if op != "eq" && op != "ne" {
+			return "", invalid("these values are neither more nor less than each other")
+		}
+		if left != right {
+			order = 1
+		}
+	}
+	is := map[odata.Op]bool{
+		"eq": order == 0, "ne": order != 0, "gt": order > 0, "ge": order >= 0, "lt": order < 0, "le": order <= 0,
+	}[op]
+	return strings.ToUpper(strconv.FormatBool(is)), nil
+}
+
+func (c *compiler) in(s scope, x odata.In) (string, error) {
+	v, err := c.operand(s, x.X)
+	if err != nil {
+		return "", err
+	}
+	if v.literal != nil || v.kind == document {
+		return "", invalid("only a field can be in a list of values")
+	}
+	var values, is []string
+	for _, l := range x.Values {
+		if l.Value == nil {
+			is = append(is, v.sql+` IS NULL`)
+			continue
+		}
+		r, err := c.sql(value{literal: &l}, v.kind)
+		if err != nil {
+			return "", err
+		}
+		values = append(values, r)
+	}
+	if values != nil {
+		is = append(is, v.sql+` IN (`+strings.Join(values, `, `)+`)`)
+	}
+	return `(` + strings.Join(is, ` OR `) + `)`, nil
+}
+
+// sql is a value as one of kind like. Whole numbers and booleans are written out, everything else is an argument.
+func (c *compiler) sql(v value, like kind) (string, error) {
+	numeric := func(k kind) bool { return k == number || k == big || k == ref }
+	if v.literal == nil {
+		if v.kind != like && !(numeric(v.kind) && numeric(like)) {
+			return "", invalid("%s cannot be compared with %s", v.kind, like)
+		}
+		return v.sql, nil
+	}
+	switch l := v.literal.Value.(type) {
+	case int64:
+		if numeric(like) {
+			return strconv.FormatInt(l, 10), nil
+		}
+	case float64:
+		if numeric(like) {
+			return c.arg(l), nil
+		}
+	case bool:
+		if like == boolean {
+			return strings.ToUpper(strconv.FormatBool(l)), nil
+		}
+	case time.Time:
+		if like == moment {
+			return strconv.FormatInt(l.UnixMilli(), 10), nil
+		}
+	case string:
+		switch {
+		case like == text:
+			return c.arg(l), nil
+		case like == moment:
+			t, err := odata.ParseTime(l)
+			return strconv.FormatInt(t.UnixMilli(), 10), err
+		case numeric(like):
+			if n, err := strconv.ParseInt(l, 10, 64); err == nil {
+				return strconv.FormatInt(n, 10), nil
+			}
+		}
+	}
+	return "", invalid("%v cannot be compared with %s", v.literal.Value, like)
+}

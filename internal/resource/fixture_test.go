@@ -1,0 +1,218 @@
+package resource
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dunlin/dunlin/internal/fault"
+	"github.com/dunlin/dunlin/internal/fleet"
+	"github.com/dunlin/dunlin/internal/odata"
+	"github.com/dunlin/dunlin/internal/store"
+)
+
+// began is the time of the world below.
+var began = time.Date(2026, 3, 1, 12, 0, 0, 123_000_000, time.UTC)
+
+// world is a server with two tenants who have the same things: of each kind of row, the first tenant has the first
+// ids and the second tenant the next ones.
+type world struct {
+	*Model
+	t       testing.TB
+	db      *store.DB
+	clock   time.Time
+	tenants [2]tenant
+}
+
+// tenant is one organization with one user and one fleet of two devices.
+type tenant struct {
+	user, device, provisioning fleet.Actor
+	ids                        map[string]int64 // one row of each resource, by name
+	uuid                       string           // of the device
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	db, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "dunlin.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{Model: New(db), t: t, db: db, clock: began.Add(time.Hour)}
+	w.Now = func() time.Time { return w.clock }
+	w.SSHFingerprint = func(key string) (string, string, error) {
+		kind, _, ok := strings.Cut(key, " ")
+		if !ok || !strings.HasPrefix(kind, "ssh-") {
+			return "", "", fault.New(fault.Invalid, "this is no SSH public key")
+		}
+		return strings.TrimSpace(key), "SHA256:" + strings.TrimSpace(key), nil
+	}
+	for i, name := range []string{"acme", "globex"} {
+		w.tenants[i] = w.tenant(name, i)
+	}
+	return w
+}
+
+// tenant fills the database for one organization. The rows are written as they are, without rules.
+func (w *world) tenant(name string, n int) tenant {
+	w.t.Helper()
+	at := began.UnixMicro()
+	ids := map[string]int64{}
+	err := w.db.Write(context.Background(), func(tx *sql.Tx) error {
+		insert := func(resource, table, columns string, values ...any) int64 {
+			marks, all := "$1, $1", []any{at}
+			for i, v := range values {
+				marks += fmt.Sprintf(", $%d", i+2)
+				all = append(all, v)
+			}
+			var id int64
+			if err := tx.QueryRow(`INSERT INTO `+table+` (created_at, modified_at, `+columns+`) VALUES (`+marks+`) RETURNING id`, all...).Scan(&id); err != nil {
+				w.t.Fatalf("%s: %v", table, err)
+			}
+			ids[resource] = id
+			return id
+		}
+		actor := func(kind string) int64 {
+			id, err := store.NewActor(context.Background(), tx, kind)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			ids["actor of "+kind] = id
+			return id
+		}
+		catalog := func(query string) (id int64) {
+			if err := tx.QueryRow(query).Scan(&id); err != nil {
+				w.t.Fatal(err)
+			}
+			return id
+		}
+		ids["cpu_architecture"] = catalog(`SELECT id FROM cpu_architectures WHERE slug = 'aarch64'`)
+		if n == 0 { // a type of our own, so that the built-in catalog may grow
+			for _, statement := range []string{
+				`INSERT INTO device_types (id, created_at, modified_at, slug, name, cpu_architecture)
+					SELECT 1000, $1, $1, 'testpi-64', 'Test Pi', id FROM cpu_architectures WHERE slug = 'aarch64'`,
+				`INSERT INTO device_type_aliases (id, created_at, modified_at, device_type, alias) VALUES (1000, $1, $1, 1000, 'testpi')`,
+			} {
+				if _, err := tx.Exec(statement, at); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}
+		pi := int64(1000)
+		ids["device_type"], ids["device_type_alias"] = pi, 1000
+		ids["application_type"] = catalog(`SELECT id FROM application_types`)
+
+		user := insert("user", "users", "actor, username, email, password_hash, jwt_secret", actor("user"), name, name+"@example.org", "SECRET-HASH", "SECRET-JWT")
+		org := insert("organization", "organizations", "handle, name", name, strings.ToUpper(name))
+		insert("organization_membership", "organization_memberships", "user_id, organization", user, org)
+		insert("user__has__public_key", "ssh_keys", "user_id, title, public_key, fingerprint", user, "laptop", "ssh-ed25519 AAAA"+name, "SHA256:"+name)
+		app := insert("application", "fleets", "actor, organization, name, slug, uuid, device_type, application_type",
+			actor("application"), org, "porch", name+"/porch", fmt.Sprintf("%032x", 0xf0+n), pi, ids["application_type"])
+		insert("api_key", "api_keys", "actor, key_hash, role, name", ids["actor of application"], "SECRET-KEY"+name, fleet.RoleProvisioning, "card")
+		svc := insert("service", "services", "fleet, name", app, "main")
+		insert("failed release", "releases", "fleet, commit_id, status, start_timestamp, update_timestamp", app, fmt.Sprintf("%032x", 0xa0+n), "failed", at, at)
+		insert("running release", "releases", "fleet, commit_id, status, start_timestamp, update_timestamp", app, fmt.Sprintf("%032x", 0xb0+n), "running", at, at)
+		insert("draft release", "releases", "fleet, commit_id, status, semver_major, semver_prerelease, draft, start_timestamp, update_timestamp", app, fmt.Sprintf("%032x", 0xc0+n), "success", 1, "rc.1", true, at, at)
+		insert("old release", "releases", "fleet, commit_id, status, revision, start_timestamp, update_timestamp", app, fmt.Sprintf("%032x", 0xd0+n), "success", 0, at, at)
+		release := insert("release", "releases", "fleet, commit_id, status, revision, composition, contract, note, start_timestamp, update_timestamp",
+			app, fmt.Sprintf("%032x", 0xe0+n), "success", 1, `{"services":{"main":{"image":"x"}}}`, `{"type":"sw.block"}`, "it's \"fine\"\n", at, at)
+		image := insert("image", "images", "service, location, repository, content_hash, image_size, status, start_timestamp",
+			svc, fmt.Sprintf("h/v2/%032x", n), fmt.Sprintf("v2/%032x", n), "sha256:00", int64(1)<<40, "success", at)
+		link := insert("release_image", "release_images", "image, release", image, release)
+		insert("image_label", "image_labels", "release_image, label_name, value", link, "io.balena.features.dbus", "1")
+		insert("image_environment_variable", "image_variables", "release_image, name, value", link, "A", "image")
+		insert("application_environment_variable", "fleet_variables", "fleet, name, value", app, "A", "fleet")
+		insert("application_config_variable", "fleet_config_variables", "fleet, name, value", app, "RESIN_HOST_CONFIG_gpu_mem", "16")
+		insert("service_environment_variable", "service_variables", "service, name, value", svc, "A", "service")
+		insert("application_tag", "fleet_tags", "fleet, tag_key, value", app, "site", name)
+		insert("release_tag", "release_tags", "release, tag_key, value", release, "ok", "yes")
+		insert("second device", "devices", "actor, fleet, device_type, uuid, name", actor("device"), app, pi, fmt.Sprintf("%032x", 0x20+n), "second")
+		dev := insert("device", "devices", "actor, fleet, device_type, uuid, name, last_seen, running_release, memory_usage, status",
+			actor("device"), app, pi, fmt.Sprintf("%032x", 0x10+n), "first", w.clock.UnixMicro()-30_000_000, ids["old release"], 512, "Idle")
+		insert("device_environment_variable", "device_variables", "device, name, value", dev, "A", "device")
+		insert("device_config_variable", "device_config_variables", "device, name, value", dev, "RESIN_SUPERVISOR_POLL_INTERVAL", "60000")
+		insert("device_tag", "device_tags", "device, tag_key, value", dev, "room", "attic")
+		insert("service_install of the second device", "service_installs", "device, service", ids["second device"], svc)
+		install := insert("service_install", "service_installs", "device, service", dev, svc)
+		insert("device_service_environment_variable", "device_service_variables", "service_install, name, value", install, "A", "both")
+		insert("image_install", "image_installs", "device, image, release, install_date, status", dev, image, release, at, "Running")
+		_, err := tx.Exec(`UPDATE fleets SET target_release = $1 WHERE id = $2`, release, app)
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ids["user__has_direct_access_to__application"] = ids["application"]
+	app := ids["application"]
+	return tenant{
+		user:         fleet.Actor{Kind: fleet.UserActor, Actor: ids["actor of user"], ID: ids["user"], Name: name},
+		device:       fleet.Actor{Kind: fleet.DeviceActor, Actor: ids["actor of device"], ID: ids["device"], Fleet: app, Key: 1},
+		provisioning: fleet.Actor{Kind: fleet.FleetActor, Actor: ids["actor of application"], ID: app, Fleet: app, Key: 1},
+		ids:          ids, uuid: fmt.Sprintf("%032x", 0x10+n),
+	}
+}
+
+// ask parses path?query, in which spaces stand for themselves.
+func ask(t testing.TB, request string) *odata.Query {
+	t.Helper()
+	path, query, _ := strings.Cut(request, "?")
+	q, err := odata.Parse(path, strings.NewReplacer(" ", "%20", "+", "%2B").Replace(query))
+	if err != nil {
+		t.Fatalf("%s: %v", request, err)
+	}
+	return q
+}
+
+// get reads rows as an actor.
+func (w *world) get(a fleet.Actor, request string) []map[string]any {
+	w.t.Helper()
+	body, err := w.Read(context.Background(), a, ask(w.t, request))
+	if err != nil {
+		w.t.Fatalf("GET %s: %v", request, err)
+	}
+	var answer struct{ D []map[string]any }
+	if err := json.Unmarshal(body, &answer); err != nil {
+		w.t.Fatalf("GET %s: %v in %s", request, err, body)
+	}
+	return answer.D
+}
+
+func (w *world) post(a fleet.Actor, request, body string) (map[string]any, error) {
+	w.t.Helper()
+	_, row, err := w.Create(context.Background(), a, ask(w.t, request), []byte(body))
+	if err != nil {
+		return nil, err
+	}
+	var made map[string]any
+	if err := json.Unmarshal(row, &made); err != nil {
+		w.t.Fatalf("POST %s: %v in %s", request, err, row)
+	}
+	return made, nil
+}
+
+func (w *world) patch(a fleet.Actor, request, body string) error {
+	w.t.Helper()
+	return w.Update(context.Background(), a, ask(w.t, request), []byte(body))
+}
+
+func (w *world) drop(a fleet.Actor, request string) error {
+	w.t.Helper()
+	return w.Delete(context.Background(), a, ask(w.t, request))
+}
+
+// in puts the ids of a tenant into a request: {device} is its device's.
+func (x tenant) in(request string) string {
+	for name, id := range x.ids {
+		request = strings.ReplaceAll(request, "{"+name+"}", fmt.Sprint(id))
+	}
+	return strings.ReplaceAll(request, "{uuid}", x.uuid)
+}

@@ -1,0 +1,146 @@
+// Package resource owns the public resource model: balena's v7 names, the fields and relations behind them, which rows
+// an actor may see or change, and the rules of a change. It turns one odata tree into one SQL statement, with the
+// access rule of every level in it. It knows no HTTP, and makes no git repository and wakes no device itself: it calls
+// who does. It is larger than a room should be because the model is: a quarter of it is the table in table.go.
+package resource
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/dunlin/dunlin/internal/fault"
+	"github.com/dunlin/dunlin/internal/fleet"
+	"github.com/dunlin/dunlin/internal/odata"
+	"github.com/dunlin/dunlin/internal/store"
+)
+
+// Model answers queries and makes changes. Its methods may be called concurrently; its fields are set before that.
+type Model struct {
+	store  *store.DB
+	reader querier // of store
+	schema schema
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Changed is called after a change that may concern what devices should run; no devices means the whole fleet.
+	// It must not block. nil: nobody wants to know.
+	Changed func(fleet int64, devices []int64)
+	// Created is called after a fleet was made; an error takes the fleet away again. nil: nothing is to be done.
+	Created func(ctx context.Context, fleet int64, slug string) error
+	// Removed is called after a fleet was deleted. nil: nothing is to be done.
+	Removed func(ctx context.Context, fleet int64)
+	// SSHFingerprint reads one public key in authorized_keys form; its error is for the caller to read. nil: no key
+	// can be added.
+	SSHFingerprint func(key string) (normalised, fingerprint string, err error)
+}
+
+// New makes a model of what is in db.
+func New(db *store.DB) *Model { return &Model{store: db, reader: db.Reader(), schema: newSchema()} }
+
+// querier is a transaction, or the pool of readers.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func (m *Model) now() time.Time {
+	if m.Now != nil {
+		return m.Now()
+	}
+	return time.Now()
+}
+
+// Read answers a query with the protocol's body: {"d":[…]}, or {"d":n} for a count. Rows that are not there and rows
+// the actor may not see look alike.
+func (m *Model) Read(ctx context.Context, actor fleet.Actor, q *odata.Query) (json.RawMessage, error) {
+	res, err := m.schema.find(q.Resource)
+	if err != nil {
+		return nil, err
+	}
+	c := m.compiler(actor)
+	statement, err := c.query(res, q)
+	if err != nil {
+		return nil, err
+	}
+	return fetch(ctx, m.reader, q.Count, statement, c.args)
+}
+
+// fetch runs a compiled statement, whose rows are JSON already.
+func fetch(ctx context.Context, db querier, count bool, statement string, args []any) (json.RawMessage, error) {
+	rows, err := db.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, fmt.Errorf("query resources: %w", err)
+	}
+	defer rows.Close()
+	body := []byte(`{"d":`)
+	if !count {
+		body = append(body, '[')
+	}
+	for n := 0; rows.Next(); n++ {
+		var row sql.RawBytes
+		if err := rows.Scan(&row); err != nil {
+			return nil, fmt.Errorf("query resources: %w", err)
+		}
+		if n > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, row...)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("query resources: %w", err)
+	}
+	if !count {
+		body = append(body, ']')
+	}
+	return append(body, '}'), nil
+}
+
+// Find reads one row into a struct, in the name of actor. path has a key; it and options are as in odata.Parse. found is
+// false if there is no such row, or none the actor may see.
+func (m *Model) Find(ctx context.Context, actor fleet.Actor, path, options string, into any) (found bool, err error) {
+	q, err := odata.Parse(path, options)
+	if err != nil {
+		return false, err
+	}
+	body, err := m.Read(ctx, actor, q)
+	if err != nil {
+		return false, err
+	}
+	var answer struct {
+		D []json.RawMessage `json:"d"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return false, fmt.Errorf("read %s: %w", path, err)
+	}
+	if len(answer.D) == 0 {
+		return false, nil
+	}
+	if err := json.Unmarshal(answer.D[0], into); err != nil {
+		return false, fmt.Errorf("read %s: %w", path, err)
+	}
+	return true, nil
+}
+
+// KeyHolder is the actor row of a device or an application that actor may make API keys for. One it may not is
+// fault.NotFound, as one that is not there.
+func (m *Model) KeyHolder(ctx context.Context, actor fleet.Actor, name string, id int64) (int64, error) {
+	res, err := m.schema.find(name)
+	if err != nil {
+		return 0, err
+	}
+	c := m.compiler(actor)
+	rule, err := c.rule(res, "t", hold, nil)
+	if err != nil {
+		return 0, err
+	}
+	var holder int64
+	err = m.store.Reader().QueryRowContext(ctx, `SELECT t.actor FROM `+res.table+` t WHERE t.id = `+c.arg(id)+` AND `+rule, c.args...).Scan(&holder)
+	if err == sql.ErrNoRows {
+		return 0, fault.Newf(fault.NotFound, "there is no such %s", res.name)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find %s %d: %w", res.name, id, err)
+	}
+	return holder, nil
+}

@@ -1,0 +1,175 @@
+package resource
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/dunlin/dunlin/internal/fault"
+)
+
+// kind is what a field's value is and how it travels.
+type kind uint8
+
+const (
+	number   kind = iota + 1
+	big           // an integer that travels as a string
+	text          //
+	boolean       //
+	moment        // microseconds in the database, ISO 8601 with milliseconds on the wire
+	document      // JSON
+	ref           // the id of a row of another resource
+)
+
+func (k kind) String() string {
+	return [...]string{"nothing", "a number", "a number", "a string", "true or false", "a time", "JSON", "a number"}[k]
+}
+
+// write is what a change may do with a field.
+type write uint8
+
+const (
+	onCreate  write = 1 << iota // may be given when the row is made
+	onUpdate                    // may be changed
+	must                        // must be given when the row is made
+	orNull                      // may be null
+	always    = onCreate | onUpdate
+	atFirst   = onCreate | must
+	mandatory = onCreate | onUpdate | must
+)
+
+// resource is one row of the table: what the world calls it and what it is made of.
+type resource struct {
+	name  string // and its synonyms, after spaces
+	table string // or a SELECT in parentheses
+	// fields besides id, created_at and modified_at, which each has unless it is virtual.
+	fields  []field
+	navs    []nav
+	access  []grant
+	virtual bool
+	// affects says which fleet, and which device of it (NULL for all), a change of a row concerns; nil for none.
+	affects *affects
+	before  rule // of a change, before the row is written
+	after   rule // of a change, in the same transaction
+}
+
+// field is a value of a row.
+type field struct {
+	name  string // and its synonyms, after spaces
+	kind  kind
+	sql   string // column, or an expression in which {t} is the row and {now} the time; "" is the column of that name
+	to    string // resource a ref leads to; "" for a ref that cannot be followed
+	write write
+}
+
+// nav leads to the rows of another resource that refer to this row.
+type nav struct {
+	name string // and its synonyms, after spaces
+	to   string
+	by   string // field of the other resource
+}
+
+type affects struct{ fleet, device string }
+
+// rule is what a resource asks of a change beyond access.
+type rule func(ctx context.Context, w *change) error
+
+// schema is the table by name and synonym; it never changes after it is made.
+type schema map[string]*resource
+
+func newSchema() schema {
+	s := schema{}
+	for _, r := range table() {
+		if !r.virtual {
+			r.fields = append(append([]field{{name: "id", kind: number}}, r.fields...),
+				field{name: "created_at", kind: moment}, field{name: "modified_at", kind: moment})
+		}
+		for name := range strings.FieldsSeq(r.name) {
+			s[name] = &r
+		}
+		r.name = first(r.name)
+	}
+	return s
+}
+
+// find looks a resource up by name or synonym.
+func (s schema) find(name string) (*resource, error) {
+	if r, ok := s[name]; ok {
+		return r, nil
+	}
+	return nil, fault.Newf(fault.NotFound, "there is no resource %q", name)
+}
+
+// first is the name that is not a synonym.
+func first(names string) string { return strings.Fields(names)[0] }
+
+// called reports whether name is one of names.
+func called(names, name string) bool {
+	for n := range strings.FieldsSeq(names) {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
+
+// field finds a field by name or synonym.
+func (r *resource) field(name string) (field, bool) {
+	for _, f := range r.fields {
+		if called(f.name, name) {
+			return f, true
+		}
+	}
+	return field{}, false
+}
+
+// column is the column of the table behind a field, "" if it is computed.
+func (f field) column() string {
+	switch {
+	case f.sql == "":
+		return first(f.name)
+	case strings.ContainsAny(f.sql, "{( '") || f.sql == "NULL" || f.sql == "FALSE":
+		return ""
+	}
+	return f.sql
+}
+
+// unknown is the error of a name that r does not have.
+func (r *resource) unknown(what, name string) error {
+	return fault.Newf(fault.Invalid, "%s has no %s %q", r.name, what, name)
+}
+
+// relation is a step from a row to rows of another resource.
+type relation struct {
+	to     *resource
+	single bool
+	// joins is the condition under which row there belongs to row here.
+	joins func(c *compiler, here, there string) string
+}
+
+// relation finds the step of that name.
+func (s schema) relation(r *resource, name string) (relation, error) {
+	if f, ok := r.field(name); ok && f.kind == ref && f.to != "" {
+		to, err := s.find(f.to)
+		return relation{to, true, func(c *compiler, here, there string) string {
+			return there + ".id = " + c.expr(f, here)
+		}}, err
+	}
+	for _, n := range r.navs {
+		if !called(n.name, name) {
+			continue
+		}
+		to, err := s.find(n.to)
+		if err != nil {
+			return relation{}, err
+		}
+		by, ok := to.field(n.by)
+		if !ok {
+			return relation{}, fmt.Errorf("resource %s leads to %s by %s, which it has not", r.name, n.to, n.by)
+		}
+		return relation{to, false, func(c *compiler, here, there string) string {
+			return c.expr(by, there) + " = " + here + ".id"
+		}}, nil
+	}
+	return relation{}, r.unknown("relation", name)
+}
