@@ -106,6 +106,34 @@ func TestAServerThatDoesNotHoldIsAskedAtThePollInterval(t *testing.T) {
 	})
 }
 
+func TestAServerThatAlwaysAnswersInFullIsNotAskedAllTheTime(t *testing.T) {
+	for name, vary := range map[string]bool{"the same text": false, "another text each time": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				b.cloud.holds = false
+				ctx := t.Context()
+				go func() {
+					for i := 0; sleep(ctx, 100*time.Millisecond) == nil; i++ {
+						d := release(commitA, nil)
+						if vary {
+							d.Config["N"] = time.Now().String()
+						}
+						b.cloud.want(d)
+						b.cloud.set(func(c *cloud) { c.etag = time.Now().String() })
+					}
+				}()
+				defer b.on()()
+				wait(time.Hour)
+				b.cloud.set(func(c *cloud) {
+					if n := len(c.polls); n > 2*mostChanges {
+						t.Errorf("asked %d times in an hour", n)
+					}
+				})
+			})
+		})
+	}
+}
+
 func TestWhatRunsGoesOnWhileTheServerIsAway(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.push(1, 2)

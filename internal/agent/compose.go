@@ -180,8 +180,8 @@ func (s *composed) environment(raw json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	for k, v := range m {
-		s.container.Env = append(s.container.Env, k+"="+v)
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		s.container.Env = append(s.container.Env, k+"="+m[k])
 	}
 	return nil
 }

@@ -201,7 +201,11 @@ func TestARealEngineRunsAReleaseAndTheNextOne(t *testing.T) {
 	program, registry := probeProgram(t), newShelf(t)
 	fleet := token()
 	p := plot{real, fleet, registry.host}
-	t.Cleanup(func() { p.clean(t) })
+	id := int64(os.Getpid()) // of the fleet: it names the volumes
+	t.Cleanup(func() {
+		p.clean(t)
+		os.RemoveAll(fmt.Sprintf("/tmp/balena-supervisor/services/%d", id)) // if the engine is on this machine
+	})
 	first, second := registry.image(t, 1, program), registry.image(t, 2, program)
 
 	b := newBench(t)
@@ -209,7 +213,7 @@ func TestARealEngineRunsAReleaseAndTheNextOne(t *testing.T) {
 		d := release(commit, map[string]wire.Service{"main": main, "db": service(22, first, `{"command":["write:/data/x:kept","out:db up"],"volumes":["data:/data"]}`)})
 		d.Apps = map[string]wire.App{fleet: d.Apps[fleetUUID]}
 		app := d.Apps[fleet]
-		app.ID = int64(os.Getpid()) // names its volumes
+		app.ID = id
 		d.Apps[fleet] = app
 		return d
 	}

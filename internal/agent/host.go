@@ -72,6 +72,42 @@ func (h *host) arch() string {
 	}
 }
 
+// deviceType is the slug of the board's device type, or of a generic one of its architecture.
+func (h *host) deviceType() string {
+	wide := runtime.GOARCH == "arm64"
+	model := h.read("proc/device-tree/model")
+	for _, board := range []struct{ model, narrow, wide string }{
+		{"Raspberry Pi 5", "raspberrypi5-32", "raspberrypi5"},
+		{"Raspberry Pi Compute Module 5", "raspberrypi5-32", "raspberrypi5"},
+		{"Raspberry Pi 400", "raspberrypi4-32", "raspberrypi400-64"},
+		{"Raspberry Pi 4", "raspberrypi4-32", "raspberrypi4-64"},
+		{"Raspberry Pi Compute Module 4", "raspberrypi4-32", "raspberrypicm4-ioboard"},
+		{"Raspberry Pi 3", "raspberrypi3", "raspberrypi3-64"},
+		{"Raspberry Pi Zero 2", "raspberrypi0-2w-32", "raspberrypi0-2w-64"},
+		{"Raspberry Pi 2", "raspberry-pi2", "raspberrypi3-64"},
+		{"Raspberry Pi", "raspberry-pi", "generic-aarch64"},
+	} {
+		if strings.HasPrefix(model, board.model) {
+			if wide {
+				return board.wide
+			}
+			return board.narrow
+		}
+	}
+	switch h.arch() {
+	case "aarch64":
+		return "generic-aarch64"
+	case "armv7hf":
+		return "generic-armv7ahf"
+	case "rpi":
+		return "raspberry-pi"
+	case "i386":
+		return "qemux86"
+	default:
+		return "generic-amd64"
+	}
+}
+
 // interfaces are the machine's own network interfaces, without those of its containers.
 func interfaces() []net.Interface {
 	all, err := net.Interfaces()

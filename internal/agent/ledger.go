@@ -27,7 +27,7 @@ type ledger struct {
 	book    book
 	cursors map[string]time.Time // by container: the last line the server has
 	dirty   bool                 // cursors changed since they were written
-	contact time.Time            // when the file's time was last set
+	contact time.Time            // when the server last answered, to a few minutes; it is the book's time
 }
 
 // book is ledger.json.
@@ -50,6 +50,9 @@ func openLedger(data, uuid string, log *slog.Logger) *ledger {
 		l.book = b
 	}
 	l.book.UUID = uuid
+	if info, err := os.Stat(l.path("ledger.json")); err == nil {
+		l.contact = info.ModTime()
+	}
 	if b, err := os.ReadFile(l.path("logs.json")); err == nil && json.Unmarshal(b, &l.cursors) != nil {
 		l.cursors = map[string]time.Time{}
 	}
@@ -99,9 +102,13 @@ func (l *ledger) write(change func(*book)) {
 	l.mu.Lock()
 	change(&l.book)
 	b, err := json.Marshal(l.book)
+	contact := l.contact
 	l.mu.Unlock()
 	if err == nil {
 		err = renameio.WriteFile(l.path("ledger.json"), b, 0o600, renameio.WithStaticPermissions(0o600))
+	}
+	if err == nil && !contact.IsZero() {
+		err = os.Chtimes(l.path("ledger.json"), contact, contact)
 	}
 	if err != nil {
 		l.log.Error("the ledger cannot be saved; after a restart without a network the device may go back", "err", err)
@@ -122,7 +129,7 @@ func (l *ledger) ran(app, commit string) {
 	})
 }
 
-// contacted remembers, to a few minutes, that the server answered: it is the book's modification time.
+// contacted remembers that the server answered.
 func (l *ledger) contacted() {
 	now := time.Now()
 	l.mu.Lock()

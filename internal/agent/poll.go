@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -20,6 +21,9 @@ const (
 
 	defaultPoll  = 15 * time.Minute
 	shortestPoll = time.Second
+	// mostChanges is how many changes in a row are fetched at once. A server that always answers with another text has
+	// nothing to say.
+	mostChanges = 20
 	// jitter keeps a fleet that was switched on together from asking together, as the supervisor does.
 	jitter = time.Minute
 )
@@ -28,20 +32,28 @@ const (
 // poll interval.
 func (d *device) poll(ctx context.Context) error {
 	again := backoff{first: 15 * time.Second, most: d.pollInterval()}
+	changes := 0
 	for {
 		asked := time.Now()
+		before, _ := d.ledger.target()
 		a, err := d.ask(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
+		took := time.Since(asked)
+		if changes++; a.status != http.StatusOK || bytes.Equal(a.body, before) {
+			changes = 0
+		}
+		changed := changes > 0 && changes <= mostChanges
 		var wait time.Duration
 		switch {
 		case err != nil:
 			again.most = max(d.pollInterval(), again.first)
 			wait = max(again.next(), a.retryAfter())
 			d.Log.Warn("no target from the server; what runs goes on", "err", err, "retry", wait.Round(time.Second))
-		case a.status == http.StatusOK, a.header.Get("Preference-Applied") != "", time.Since(asked) >= held:
+		case changed, a.header.Get("Preference-Applied") != "", took >= held:
 			again.reset()
+			wait = shortestPoll - took
 		default:
 			again.reset()
 			interval := d.pollInterval()

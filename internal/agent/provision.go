@@ -25,6 +25,9 @@ func (d *device) provision(ctx context.Context) error {
 			return err
 		}
 	}
+	if d.config.DeviceType == "" {
+		d.config.DeviceType = d.host.deviceType()
+	}
 	if d.config.Registered() && d.config.APIKey == "" {
 		return nil
 	}

@@ -29,7 +29,7 @@ import (
 
 const password = "correct horse battery staple"
 
-// server is a server of real parts, with one user who has logged in.
+// server is a server of real parts, with one user.
 type server struct {
 	*httptest.Server
 	t     *testing.T
@@ -38,7 +38,7 @@ type server struct {
 	logs  *logs.Store
 	model *resource.Model
 	log   bytes.Buffer
-	token string // of the user
+	token string // API key of the user
 	user  fleet.User
 }
 
@@ -67,11 +67,28 @@ func newServer(t *testing.T) *server {
 	}
 	s.Server = httptest.NewServer(a.Handler())
 	t.Cleanup(s.Close)
-	if s.user, err = s.auth.NewUser(t.Context(), "acme", "acme@example.org", password); err != nil {
-		t.Fatal(err)
-	}
-	s.token = string(s.want(200, "", "POST", "/login_", `{"username":"acme@example.org","password":"`+password+`"}`))
+	s.user, s.token = s.newUser("acme")
 	return s
+}
+
+// newUser makes a user and a key to the account.
+func (s *server) newUser(name string) (fleet.User, string) {
+	s.t.Helper()
+	user, err := s.auth.NewUser(s.t.Context(), name, name+"@example.org", password)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	key, err := s.auth.NewKey(s.t.Context(), auth.KeySpec{Actor: user.Actor, Role: fleet.RoleUser})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return user, key
+}
+
+// login gives the first user's password for a session.
+func (s *server) login() string {
+	s.t.Helper()
+	return string(s.want(200, "", "POST", "/login_", `{"username":"acme@example.org","password":"`+password+`"}`))
 }
 
 // send makes a request. target is as the stock CLI sends it: spaces and quotes encoded, all else literal.
@@ -403,14 +420,16 @@ func TestAnyWebPageMayCallButBringsItsOwnCredentials(t *testing.T) {
 
 func TestASessionIsRenewed(t *testing.T) {
 	s := newServer(t)
+	session := s.login()
 	for _, method := range []string{"GET", "POST"} {
-		token := string(s.want(200, s.token, method, "/user/v1/refresh-token/", ""))
+		token := string(s.want(200, session, method, "/user/v1/refresh-token/", ""))
 		s.want(200, token, "GET", "/user/v1/whoami", "")
 		s.want(401, token, "POST", "/api-key/user/full", `{"name":"x"}`) // its password was not given again
 	}
-	fresh := string(s.want(200, s.token, "POST", "/user/v1/refresh-token", `{"password":"`+password+`"}`))
+	fresh := string(s.want(200, session, "POST", "/user/v1/refresh-token", `{"password":"`+password+`"}`))
 	s.want(200, fresh, "POST", "/api-key/user/full", `{"name":"x"}`)
 	s.want(401, "", "GET", "/user/v1/refresh-token", "")
+	s.want(401, s.token, "GET", "/user/v1/refresh-token", "") // an API key is not traded for a session
 	if got := string(s.want(200, fresh, "GET", "/user/v1/whoami/", "")); got != fmt.Sprintf(`{"id":%d,"username":"acme","email":"acme@example.org"}`, s.user.ID) {
 		t.Errorf("whoami is %s", got)
 	}
@@ -428,12 +447,10 @@ func (s *server) key(token, target, body string) string {
 
 func TestKeysAreMadeForWhatOneMayChange(t *testing.T) {
 	s := newServer(t)
+	s.token = s.login()
 	id := s.fleet("porch")
 	dev, devKey := s.device(id, "")
-	if _, err := s.auth.NewUser(t.Context(), "globex", "", password); err != nil {
-		t.Fatal(err)
-	}
-	other := string(s.want(200, "", "POST", "/login_", `{"username":"globex","password":"`+password+`"}`))
+	_, other := s.newUser("globex")
 	whoami := func(key string) string {
 		t.Helper()
 		var who struct{ ActorType, Slug, UUID, Username string }
@@ -511,10 +528,7 @@ func TestSSHKeysAreForTheirUserAndTheDevicesHeMayEnter(t *testing.T) {
 	_, key := s.device(s.fleet("porch"), "")
 	const public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ"
 	s.want(201, s.token, "POST", "/v7/user__has__public_key", `{"title":"laptop","public_key":"`+public+`"}`)
-	if _, err := s.auth.NewUser(t.Context(), "globex", "", password); err != nil {
-		t.Fatal(err)
-	}
-	other := string(s.want(200, "", "POST", "/login_", `{"username":"globex","password":"`+password+`"}`))
+	_, other := s.newUser("globex")
 	s.want(201, other, "POST", "/v7/user__has__public_key", `{"title":"theirs","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"}`)
 
 	if got := string(s.want(200, key, "GET", "/auth/v1/public-keys/acme", "")); got != public+"\n" {

@@ -40,8 +40,8 @@ func (k wanted) spec(holder int64, role string) (s auth.KeySpec, err error) {
 	return s, err
 }
 
-// make answers with a new key.
-func (a *API) make(w http.ResponseWriter, r *http.Request, k wanted, holder int64, role string) error {
+// issue answers with a new key.
+func (a *API) issue(w http.ResponseWriter, r *http.Request, k wanted, holder int64, role string) error {
 	spec, err := k.spec(holder, role)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (a *API) held(w http.ResponseWriter, r *http.Request, actor fleet.Actor, re
 	if err != nil {
 		return err
 	}
-	return a.make(w, r, k, holder, role)
+	return a.issue(w, r, k, holder, role)
 }
 
 // fleetKey makes a provisioning key of a fleet.
@@ -105,7 +105,7 @@ func (a *API) own(w http.ResponseWriter, r *http.Request, actor fleet.Actor, k w
 	if err := a.Auth.Fresh(r); err != nil {
 		return err
 	}
-	return a.make(w, r, k, actor.Actor, role)
+	return a.issue(w, r, k, actor.Actor, role)
 }
 
 // key makes a key of any kind.
@@ -114,7 +114,7 @@ func (a *API) key(w http.ResponseWriter, r *http.Request, actor fleet.Actor) err
 	if err := decode(r, &k); err != nil {
 		return err
 	}
-	return a.any(w, r, actor, k)
+	return a.fitting(w, r, actor, k)
 }
 
 // keyWithExpiry is key for clients that always say when the key expires, if only with null.
@@ -126,11 +126,11 @@ func (a *API) keyWithExpiry(w http.ResponseWriter, r *http.Request, actor fleet.
 	if len(k.ExpiryDate) == 0 {
 		return fault.New(fault.Invalid, "expiryDate must be given").WithHint("null is a key that never expires")
 	}
-	return a.any(w, r, actor, k)
+	return a.fitting(w, r, actor, k)
 }
 
-// any makes the kind of key that the body names.
-func (a *API) any(w http.ResponseWriter, r *http.Request, actor fleet.Actor, k wanted) error {
+// fitting makes the kind of key that the body names, if it fits the actor it names.
+func (a *API) fitting(w http.ResponseWriter, r *http.Request, actor fleet.Actor, k wanted) error {
 	if len(k.Roles) != 1 {
 		return fault.New(fault.Invalid, "roles must have exactly one role")
 	}

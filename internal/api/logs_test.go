@@ -65,10 +65,7 @@ func TestALogIsReadByItsUsersOnly(t *testing.T) {
 	id := s.fleet("porch")
 	d, key := s.device(id, "")
 	s.write(d.UUID, "secret")
-	if _, err := s.auth.NewUser(t.Context(), "globex", "", password); err != nil {
-		t.Fatal(err)
-	}
-	other := string(s.want(200, "", "POST", "/login_", `{"username":"globex","password":"`+password+`"}`))
+	_, other := s.newUser("globex")
 	_, second := s.device(id, "")
 	provisioning := s.key(s.token, fmt.Sprintf("/application/%d/generate-api-key", id), "")
 	for name, c := range map[string]struct {

@@ -229,6 +229,7 @@ func TestWrongCredentialsAreNotNobodys(t *testing.T) {
 
 func TestASessionEndsWithTimePasswordAndUser(t *testing.T) {
 	w := newWorld(t)
+	w.passwords.memory = 64
 	session := "Bearer " + w.session(w.ada)
 	w.now = w.now.Add(sessionLife - time.Second)
 	if _, err := w.ask(session, "/"); err != nil {

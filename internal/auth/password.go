@@ -40,6 +40,15 @@ type passwords struct {
 	once  sync.Once
 	slots chan struct{}
 	tries tries
+	// memory is argon2's, in KiB; 0 means argonMemory, and less is for tests that try many passwords.
+	memory uint32
+}
+
+func (p *passwords) cost() uint32 {
+	if p.memory != 0 {
+		return p.memory
+	}
+	return argonMemory
 }
 
 // prove is the user of that name, if the password is theirs.
@@ -109,13 +118,14 @@ func (a *Auth) hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, 16)
 	rand.Read(salt) //nolint:errcheck // it never fails
 	var key []byte
+	memory := a.passwords.cost()
 	if err := a.argon(ctx, func() {
-		key = argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, argonKey)
+		key = argon2.IDKey([]byte(password), salt, argonTime, memory, argonThreads, argonKey)
 	}); err != nil {
 		return "", err
 	}
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads,
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, argonTime, argonThreads,
 		b64.EncodeToString(salt), b64.EncodeToString(key)), nil
 }
 
@@ -123,7 +133,7 @@ func (a *Auth) hash(ctx context.Context, password string) (string, error) {
 func (a *Auth) verify(ctx context.Context, phc, password string) (bool, error) {
 	p, ok := parsePHC(phc)
 	if !ok {
-		p = phcHash{memory: argonMemory, time: argonTime, threads: argonThreads, salt: make([]byte, 16), key: make([]byte, argonKey)}
+		p = phcHash{memory: a.passwords.cost(), time: argonTime, threads: argonThreads, salt: make([]byte, 16), key: make([]byte, argonKey)}
 	}
 	if len(password) > maxPassword {
 		ok, password = false, "" // nobody has one so long

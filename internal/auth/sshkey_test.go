@@ -1,7 +1,7 @@
 package auth
 
 import (
-	"crypto/dsa" //nolint:staticcheck // to see it refused
+	"crypto/dsa" //lint:ignore SA1019 to see it refused
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"

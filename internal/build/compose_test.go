@@ -95,6 +95,7 @@ services:
     build:
       context: ./web
       args: [A=1, B]
+    hostname: "${LEAK:-lamp}"
     command: serve --name "two words" $$HOME
     ports: ["8080:80", "127.0.0.1:53:53/udp", {target: 9, published: "10"}]
     volumes: ["data:/data:ro", {type: tmpfs, target: /run/x, tmpfs: {size: 1048576}}, "/sys:/sys"]
@@ -102,7 +103,7 @@ services:
     networks: {default: {aliases: [www]}, back: }
     labels: ["io.balena.features.dbus=1"]
     env_file: web/common.env
-    environment: [BOTH=compose, NOT_HERE]
+    environment: [BOTH=compose, LEAK]
     mem_limit: 64m
     cpus: 0.1
     stop_grace_period: 90s
@@ -129,7 +130,7 @@ networks:
 		"services":{
 			"db":{"restart":"unless-stopped","tmpfs":["/tmp"],"network_mode":"host",
 				"environment":{"ZIP":"01234","RATIO":"1.10","YES":"true","EMPTY":""}},
-			"web":{"restart":"unless-stopped","command":["serve","--name","two words","$HOME"],
+			"web":{"restart":"unless-stopped","hostname":"lamp","command":["serve","--name","two words","$HOME"],
 				"ports":["8080:80/tcp","127.0.0.1:53:53/udp","10:9"],
 				"volumes":["data:/data:ro"],"tmpfs":["/run/x:size=1048576"],
 				"depends_on":["db"],"networks":{"default":{"aliases":["www"]},"back":{}},
@@ -151,9 +152,9 @@ networks:
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	want := []string{
-		"docker-compose.yml:19: service web: the variable NOT_HERE has no value here and is left out; set it for the fleet or the device",
+		"docker-compose.yml:20: service web: the variable LEAK has no value here and is left out; set it for the fleet or the device",
 		"docker-compose.yml:11: service web: the build argument B has no value here and is left out",
-		"docker-compose.yml:14: service web: the bind mount of /sys becomes the label io.balena.features.sysfs; the container finds it at the same place",
+		"docker-compose.yml:15: service web: the bind mount of /sys becomes the label io.balena.features.sysfs; the container finds it at the same place",
 	}
 	if diff := cmp.Diff(want, p.Warnings); diff != "" {
 		t.Errorf("warnings, -want +got:\n%s", diff)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 
@@ -69,7 +70,7 @@ func (d *detector) single(p *Project) error {
 	}
 	if s.Kind == "" {
 		return fault.Newf(fault.Invalid, "there is nothing to build at the top of the repository: looked for %s",
-			strings.Join(append(composeFiles[:2:2], looked...), ", ")).
+			strings.Join(slices.Concat(composeFiles, looked), ", ")).
 			WithHint("add a Dockerfile, a docker-compose.yml, or the go.mod of a Go program")
 	}
 	for _, feature := range []string{"kernel-modules", "firmware", "dbus", "supervisor-api", "resin-api"} {

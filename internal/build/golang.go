@@ -50,19 +50,14 @@ func (b *Builder) goModule(ctx context.Context, p *Project, s Service, d Destina
 	if err != nil {
 		return Result{}, err
 	}
-	if err := t.goVersions(ctx, s.module, func(want string) bool { return version.Compare(want, have) > 0 }); err != nil {
-		var f *fault.Error
-		if errors.As(err, &f) && f.Kind == fault.Invalid {
-			return Result{}, fault.Newf(fault.Invalid, "%s, and the server has %s", f.Message, have).
-				WithHint("lower the line, update Go on the server, or add a Dockerfile that brings its own Go")
-		}
+	if err := t.checkGoVersion(s.module, have); err != nil {
 		return Result{}, err
 	}
 	main, err := g.mainPackage(ctx, s.main)
 	if err != nil {
 		return Result{}, err
 	}
-	if err := g.checkSources(ctx, main, filepath.Join(b.goCache(), "mod")); err != nil {
+	if err := g.checkSources(ctx, main); err != nil {
 		return Result{}, err
 	}
 	program := filepath.Join(scratch, "program")
@@ -188,11 +183,12 @@ type goPackage struct {
 	ImportPath, Name, Dir string
 	Standard              bool
 	SFiles                []string
+	Module                *struct{ Dir string }
 }
 
 func (g *toolchain) list(ctx context.Context, args ...string) ([]goPackage, error) {
 	var said bytes.Buffer
-	if err := g.run(ctx, &said, append([]string{"list", "-e", "-json=ImportPath,Name,Dir,Standard,SFiles"}, args...)...); err != nil {
+	if err := g.run(ctx, &said, append([]string{"list", "-e", "-json=ImportPath,Name,Dir,Standard,SFiles,Module"}, args...)...); err != nil {
 		return nil, err
 	}
 	var all []goPackage
@@ -251,7 +247,7 @@ func (g *toolchain) mainPackage(ctx context.Context, asked string) (string, erro
 }
 
 // checkSources fetches what main needs and looks at the files that could make the toolchain read others.
-func (g *toolchain) checkSources(ctx context.Context, main, modules string) error {
+func (g *toolchain) checkSources(ctx context.Context, main string) error {
 	all, err := g.list(ctx, "-deps", main)
 	if err != nil {
 		return err
@@ -260,12 +256,18 @@ func (g *toolchain) checkSources(ctx context.Context, main, modules string) erro
 		if p.Standard || len(p.SFiles) == 0 {
 			continue
 		}
-		shown := p.ImportPath
-		if rel, err := filepath.Rel(g.dir, p.Dir); err == nil && filepath.IsLocal(rel) {
-			shown = "./" + filepath.ToSlash(rel)
+		module := g.dir // of a vendored package, whose module has no folder of its own
+		if p.Module != nil && p.Module.Dir != "" {
+			module = p.Module.Dir
 		}
-		if err := checkAssembly(p.Dir, shown, p.SFiles); err != nil {
+		a, err := newAssembly(p.Dir, module)
+		if err != nil {
 			return err
+		}
+		for _, f := range p.SFiles {
+			if err := a.check(f); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

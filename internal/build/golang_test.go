@@ -144,7 +144,9 @@ func TestAGoModuleIsRefusedWithTheFileAndTheLine(t *testing.T) {
 		{"a compile error", map[string]string{"go.mod": "module m\n", "main.go": "package main\n\nfunc main() { nothing() }\n"}, "go build: ./main.go:3:15: undefined: nothing"},
 		{"a syntax error in go.mod", map[string]string{"go.mod": "module m\nwhatever 3\n", "main.go": main}, "go.mod:2: unknown directive: whatever"},
 		{"an include of a file of the server", map[string]string{"go.mod": "module m\n", "main.go": "package main\nfunc f()\nfunc main() { f() }\n",
-			"f_amd64.s": "\n# /* */ include \"\\x2fetc/passwd\"\n"}, "f_amd64.s:2: assembly may only include headers of its own folder"},
+			"f_amd64.s": "\n# /* */ include \"\\x2fetc/passwd\"\n"}, "f_amd64.s:2: assembly may only include headers of its own module"},
+		{"an include of a header of the server", map[string]string{"go.mod": "module m\n", "main.go": "package main\nfunc f()\nfunc main() { f() }\n",
+			"f_amd64.s": "#include \"../../../../../../../../../../usr/include/stdio.h\"\n"}, "f_amd64.s:1: assembly may only include"},
 		{"such an include in a header", map[string]string{"go.mod": "module m\n", "main.go": "package main\nfunc f()\nfunc main() { f() }\n",
 			"f_amd64.s": "#include \"x_windows.h\"\n", "x_windows.h": "#include \"../m/x\"\n"}, "x_windows.h:1: assembly may only include"},
 	} {

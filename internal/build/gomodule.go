@@ -1,9 +1,9 @@
 package build
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"go/version"
 	"io/fs"
 	"path"
 	"path/filepath"
@@ -117,8 +117,9 @@ func (d *detector) checkLinks(folder string) error {
 	return err
 }
 
-// goVersions says whether the server's toolchain is new enough for the go and toolchain lines of a module.
-func (t *tree) goVersions(ctx context.Context, module string, newer func(line string) bool) error {
+// checkGoVersion refuses a module whose go or toolchain line asks for more than the server has: it fetches no other
+// toolchain.
+func (t *tree) checkGoVersion(module, have string) error {
 	name := path.Join(module, "go.mod")
 	text, _, err := t.read(name)
 	if err != nil {
@@ -128,11 +129,15 @@ func (t *tree) goVersions(ctx context.Context, module string, newer func(line st
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err, name+" cannot be read as a go.mod file")
 	}
-	if mod.Go != nil && newer("go"+mod.Go.Version) {
-		return at(name, mod.Go.Syntax.Start.Line, "it asks for go%s", mod.Go.Version)
+	newer := func(line int, want string) error {
+		return at(name, line, "it asks for %s, and the server has %s", want, have).
+			WithHint("lower the line, update Go on the server, or add a Dockerfile that brings its own Go")
 	}
-	if mod.Toolchain != nil && newer(mod.Toolchain.Name) {
-		return at(name, mod.Toolchain.Syntax.Start.Line, "it asks for the toolchain %s", mod.Toolchain.Name)
+	if mod.Go != nil && version.Compare("go"+mod.Go.Version, have) > 0 {
+		return newer(mod.Go.Syntax.Start.Line, "go"+mod.Go.Version)
 	}
-	return ctx.Err()
+	if mod.Toolchain != nil && version.Compare(mod.Toolchain.Name, have) > 0 {
+		return newer(mod.Toolchain.Syntax.Start.Line, "the toolchain "+mod.Toolchain.Name)
+	}
+	return nil
 }

@@ -2,35 +2,74 @@ package build
 
 import (
 	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/dunlin/dunlin/internal/fault"
 )
 
 func TestTheAssemblersIncludesAreReadAsItReadsThem(t *testing.T) {
-	for text, line := range map[string]int{
-		"#include \"textflag.h\"\nTEXT ·f(SB),0,$0\n":  0,
-		"// #include \"/etc/passwd\"\n":                0,
-		"/* #include \"/etc/passwd\" */ RET\n":         0,
-		"DATA x+0(SB)/8, $\"#include\"\n":              0,
-		"#define include(x) x\n":                       0,
-		"\n#include \"/etc/passwd\"\n":                 2,
-		"#include\t\"../x.h\"\n":                       1,
-		"#include \"sub/x.h\"\n":                       1,
-		"#include \"x.txt\"\n":                         1,
-		"#include \".h\"\n":                            1,
-		"#include \"\\x2fetc/passwd\"\n":               1,
-		"#include <stdio.h>\n":                         1,
-		"#/**/include \"/etc/passwd\"\n":               1,
-		"# // x\n include \"/etc/passwd\"\n":           0, // the assembler ends the directive with the line
-		"##include \"/etc/passwd\"\n":                  1,
-		"#ifdef X\n#include \"/etc/passwd\"\n#endif\n": 2,
-		"MOVQ $'\"', AX\n#include \"/etc/passwd\"\n":   2,
+	for text, want := range map[string][]include{
+		"#include \"textflag.h\"\nTEXT ·f(SB),0,$0\n":  {{"textflag.h", 1}},
+		"// #include \"/etc/passwd\"\n":                nil,
+		"/* #include \"/etc/passwd\" */ RET\n":         nil,
+		"DATA x+0(SB)/8, $\"#include\"\n":              nil,
+		"#define include(x) x\n":                       nil,
+		"\n#include\t\"/etc/passwd\"\n":                {{"/etc/passwd", 2}},
+		"#include \"\\x2fetc/passwd\"\n":               {{"/etc/passwd", 1}},
+		"#include <stdio.h>\n":                         {{"", 1}},
+		"#/**/include \"/etc/passwd\"\n":               {{"/etc/passwd", 1}},
+		"# // x\n include \"/etc/passwd\"\n":           nil, // the assembler ends the directive with the line
+		"##include \"/etc/passwd\"\n":                  {{"/etc/passwd", 1}},
+		"#ifdef X\n#include \"/etc/passwd\"\n#endif\n": {{"/etc/passwd", 2}},
+		"MOVQ $'\"', AX\n#include \"/etc/passwd\"\n":   {{"/etc/passwd", 2}},
 	} {
-		if got := badInclude([]byte(text)); got != line {
-			t.Errorf("%q: line %d, want %d", text, got, line)
+		if diff := cmp.Diff(want, includes([]byte(text)), cmp.AllowUnexported(include{})); diff != "" {
+			t.Errorf("%q, -want +got:\n%s", text, diff)
+		}
+	}
+}
+
+func TestAssemblyIncludesHeadersOfItsOwnModuleAlone(t *testing.T) {
+	module := filepath.Join(t.TempDir(), "module")
+	dir := filepath.Join(module, "deep", "er")
+	for name, text := range map[string]string{
+		"../outside.h": "RET\n", "math/x.h": "#include \"textflag.h\"\n", "math/bad.h": "#include \"../../../outside.h\"\n", "deep/er/own.h": "RET\n",
+	} {
+		p := filepath.Join(module, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The kernel follows a link before the ".." behind it; whoever cleans the path first looks at another file.
+	if err := os.Symlink(filepath.Join(module, "math"), filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(module, "own.h"), []byte("#include \"/etc/passwd\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, fine := range map[string]bool{
+		"link/x.h": true, "link/../own.h": false, "textflag.h": true, "own.h": true, "../../math/x.h": true, "../../math/bad.h": false, "../../../outside.h": false,
+		"own.txt": false, ".h": false, "/etc/passwd": false, "/usr/include/stdio.h": false, "../../math/none.h": false,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "f.s"), []byte("\n#include \""+name+"\"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a, err := newAssembly(dir, module)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.check("f.s"); (err == nil) != fine || err != nil && !fault.Is(err, fault.Invalid) {
+			t.Errorf("include of %s: %v", name, err)
 		}
 	}
 }
@@ -50,6 +89,28 @@ func FuzzExpand(f *testing.F) {
 		if strings.Count(got, "\n") != strings.Count(text, "\n")+strings.Count(service, "\n")*strings.Count(text, "_SERVICE_NAME%%") {
 			t.Errorf("the lines of %q and %q differ", text, got)
 		}
+	})
+}
+
+func FuzzYAML(f *testing.F) {
+	f.Add("a: &x [1, 'b', !!str 3]\nc:\n  <<: {d: *x}\n  e: |\n    text\n")
+	f.Add("- - ? a\n    : b\n---\n...\n%YAML 1.2\n")
+	f.Add("services:\n  web:\n    build: {context: .}\n    ports: [80]\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := parseYAML("a.yml", []byte(text))
+		if err != nil {
+			if fault.KindOf(err) == fault.Internal {
+				t.Errorf("the file's fault is said to be the server's: %v", err)
+			}
+			return
+		}
+		if n.size > maxYAMLNodes {
+			t.Errorf("%d nodes", n.size)
+		}
+		if _, err := json.Marshal(n.plain()); err != nil {
+			t.Errorf("%q is not plain: %v", text, err)
+		}
+		_ = checkCompose("a.yml", n) // must bear any shape
 	})
 }
 

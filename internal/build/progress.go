@@ -193,6 +193,9 @@ func (p *progress) explain(err error, s Service, project *Project, host string) 
 	}
 	if all := strings.Split(s.dockerfile.text, "\n"); line > 0 && line <= len(all) {
 		instruction = strings.Join(strings.Fields(all[line-1]), " ")
+	} else if strings.HasPrefix(p.lastName(), "resolve image config for ") && strings.HasPrefix(strings.TrimSpace(s.dockerfile.text), "#") {
+		// The only image that is asked for before the file is read.
+		instruction, line = "# syntax", 1
 	} else if image, ok := strings.CutPrefix(p.lastName(), "[internal] load metadata for "); ok {
 		instruction, line = lineOfBase(s.dockerfile.text, image)
 	} else if p.last != nil && !strings.HasPrefix(p.last.name, "[") {
@@ -211,6 +214,9 @@ func (p *progress) explain(err error, s Service, project *Project, host string) 
 		output = strings.Join(p.last.tail, "\n")
 	}
 	switch {
+	case instruction == "# syntax":
+		f.Kind = fault.Unavailable
+		f.Hint = "this line makes the engine fetch another reader for Dockerfiles; without it the engine uses its own"
 	case strings.Contains(text+output, "exec format error"):
 		f.Hint = "the server cannot run programs for " + project.arch.Platform + " yet: install qemu-user-static and binfmt-support on it, or use only COPY in the last stage and build in a stage FROM --platform=$BUILDPLATFORM"
 	case network.MatchString(text) && p.last == nil || network.MatchString(text) && !strings.HasPrefix(instruction, "RUN"):

@@ -5,29 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dunlin/dunlin/internal/fault"
 )
 
 // Limits bound what Unpack writes. A zero field has the default beside it.
 type Limits struct {
-	Files int   // entries of any kind: 200,000
+	Files int   // entries of any kind and folders: 200,000
 	Bytes int64 // of all files together: 4 GiB
 }
 
-// The longest path of an entry, in bytes and in names. Linux bounds the first; the second keeps walks cheap.
+// The longest path of an entry and name in it, in bytes, which Linux bounds; and in names, which keeps walks cheap.
 const (
 	maxPath  = 4000
+	maxName  = 255
 	maxDepth = 128
 )
 
 // Unpack writes the tar archive r into the empty folder dir. Only files, folders and symbolic links are taken. Links are
 // kept as they are for the image they go into and are never followed here: an entry below a link, outside dir, or of
-// another kind is fault.Invalid, and more than the limits allow is fault.TooLarge. After an error dir holds what came
+// another kind is fault.Invalid, and more than the limits allow is fault.TooLarge (one deep path may pass Files a little). After an error dir holds what came
 // before it. Files keep their modification time (a commit's, in an archive of git) and their permissions, without the
 // set-user-id and sticky bits.
 func Unpack(r io.Reader, dir string, limits Limits) error {
@@ -55,7 +58,8 @@ func Unpack(r io.Reader, dir string, limits Limits) error {
 			return fault.Wrap(fault.Invalid, err, "the source is not a tar archive")
 		case err != nil:
 			return fault.Wrap(fault.Invalid, err, "the source archive is cut short or damaged")
-		case n >= limits.Files:
+		case n >= limits.Files || len(u.kinds) > limits.Files:
+			// Folders that an entry only implies count too.
 			return fault.Newf(fault.TooLarge, "the source has more than %d files", limits.Files).
 				WithHint("leave generated files and dependencies out of the repository")
 		}
@@ -85,6 +89,11 @@ func (u *unpacker) entry(h *tar.Header, body io.Reader) error {
 	}
 	if name == "." || !filepath.IsLocal(name) || strings.Count(name, "/") >= maxDepth {
 		return fault.Newf(fault.Invalid, "the source archive has an entry %q that leaves it or lies too deep", shown)
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if len(part) > maxName {
+			return fault.Newf(fault.Invalid, "the source archive has an entry %q with a name that is too long", shown)
+		}
 	}
 	if err := u.parents(path.Dir(name), shown); err != nil {
 		return err
@@ -161,7 +170,9 @@ func (u *unpacker) file(name string, h *tar.Header, body io.Reader) (err error) 
 			err = fmt.Errorf("unpack the source: %w", cerr)
 		}
 		if err == nil {
-			err = u.root.Chtimes(name, h.ModTime, h.ModTime)
+			if err = u.root.Chtimes(name, modified(h), modified(h)); err != nil {
+				err = fmt.Errorf("unpack the source: %w", err)
+			}
 		}
 	}()
 	n, err := io.Copy(f, io.LimitReader(body, u.left+1))
@@ -170,14 +181,22 @@ func (u *unpacker) file(name string, h *tar.Header, body io.Reader) (err error) 
 		return fault.New(fault.TooLarge, "the source is larger than the server takes").
 			WithHint("leave generated files and dependencies out of the repository")
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return fault.Wrap(fault.Invalid, err, "the source archive is cut short")
+	if onDisk := new(fs.PathError); errors.As(err, &onDisk) {
+		return fmt.Errorf("unpack the source: %w", err)
 	}
 	if err != nil {
-		return fmt.Errorf("unpack the source: %w", err)
+		return fault.Wrap(fault.Invalid, err, "the source archive is cut short or damaged")
 	}
 	if err := f.Chmod(os.FileMode(h.Mode)&0o777 | 0o600); err != nil {
 		return fmt.Errorf("unpack the source: %w", err)
 	}
 	return nil
+}
+
+// modified is an entry's time, or 1970 if no file system would take it.
+func modified(h *tar.Header) time.Time {
+	if y := h.ModTime.Year(); y < 1970 || y > 2200 {
+		return time.Unix(0, 0)
+	}
+	return h.ModTime
 }

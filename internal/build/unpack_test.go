@@ -120,7 +120,9 @@ func TestAHostileArchiveWritesNothingOutside(t *testing.T) {
 		{"a pipe", []tar.Header{{Typeflag: tar.TypeFifo, Name: "escaped"}}, fault.Invalid},
 		{"a backslash", []tar.Header{reg(`..\escaped`, "x")}, fault.Invalid},
 		{"a path too deep", []tar.Header{reg(strings.Repeat("a/", 500)+"b", "x")}, fault.Invalid},
+		{"a name too long", []tar.Header{reg("a/"+strings.Repeat("b", 256), "x")}, fault.Invalid},
 		{"too many files", []tar.Header{reg("a", ""), reg("b", ""), reg("c", ""), reg("d", ""), reg("e", "")}, fault.TooLarge},
+		{"too many folders", []tar.Header{reg("a/b/c/d/e/f", ""), reg("x", "")}, fault.TooLarge},
 		{"too many bytes", []tar.Header{reg("a", strings.Repeat("x", 600)), reg("b", strings.Repeat("x", 600))}, fault.TooLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -167,7 +169,7 @@ func FuzzUnpack(f *testing.F) {
 		}
 		err := build.Unpack(bytes.NewReader(in), dir, build.Limits{Files: 50, Bytes: 1 << 16})
 		if err != nil && fault.KindOf(err) == fault.Internal {
-			t.Logf("internal: %v", err)
+			t.Errorf("the archive's fault is said to be the server's: %v", err)
 		}
 		if diff := cmp.Diff([]string{"tree"}, leftovers(t, above)); diff != "" {
 			t.Errorf("unpack wrote beside its folder:\n%s", diff)

@@ -92,16 +92,17 @@ type session struct {
 	cmd    *cobra.Command
 	now    time.Time
 	asJSON bool // print for programs
+	ownCA  bool // the server's certificate is of an authority of its own
 }
 
 // run makes a RunE of a function that needs the server.
 func (a *app) run(f func(ctx context.Context, s *session, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		c, err := a.connect(cmd.Context(), cmd.ErrOrStderr())
+		c, cfg, err := a.connect(cmd.Context(), cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
-		s := &session{Client: c, cmd: cmd, now: a.now()}
+		s := &session{Client: c, cmd: cmd, now: a.now(), ownCA: cfg.CA != ""}
 		if flag := cmd.Flags().Lookup("json"); flag != nil {
 			s.asJSON = flag.Value.String() == "true"
 		}

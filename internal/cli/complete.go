@@ -69,7 +69,7 @@ func (a *app) offer(cmd *cobra.Command, of names, args []string, typed string) [
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.patience)
 	defer cancel()
-	c, err := a.connect(ctx, io.Discard)
+	c, _, err := a.connect(ctx, io.Discard)
 	if err != nil {
 		return nil
 	}

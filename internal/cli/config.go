@@ -121,21 +121,21 @@ func effective() (c config, saved bool, err error) {
 	return c, saved, nil
 }
 
-// connect makes a client for the server that somebody is logged in to.
-func (a *app) connect(ctx context.Context, notes io.Writer) (*client.Client, error) {
+// connect makes a client for the server that somebody is logged in to, and says how it speaks to it.
+func (a *app) connect(ctx context.Context, notes io.Writer) (*client.Client, config, error) {
 	cfg, saved, err := effective()
 	if err != nil {
-		return nil, err
+		return nil, cfg, err
 	}
 	switch {
 	case cfg.URL == "":
-		return nil, fault.New(fault.Unauthenticated, "not logged in to any server").WithHint("log in with `dunlin login URL`")
+		return nil, cfg, fault.New(fault.Unauthenticated, "not logged in to any server").WithHint("log in with `dunlin login URL`")
 	case cfg.Token == "":
-		return nil, notLoggedIn("not logged in to " + cfg.URL)
+		return nil, cfg, notLoggedIn("not logged in to " + cfg.URL)
 	}
 	c, err := a.client(cfg)
 	if err != nil {
-		return nil, err
+		return nil, cfg, err
 	}
 	if saved && a.stale(cfg.Token) {
 		// The old token serves as long as it lives; nothing is lost if this does not work now.
@@ -146,7 +146,7 @@ func (a *app) connect(ctx context.Context, notes io.Writer) (*client.Client, err
 			}
 		}
 	}
-	return c, nil
+	return c, cfg, nil
 }
 
 // client makes a client of a configuration. It trusts the system's authorities, and the server's own.

@@ -56,7 +56,9 @@ func (s *Server) target(w http.ResponseWriter, r *http.Request) error {
 // held waits until the target differs from etag or the time is up. A device that is deleted meanwhile is answered as
 // if nothing had changed.
 func (s *Server) held(r *http.Request, d fleet.Device, etag string, wait time.Duration) (body []byte, now string, err error) {
-	defer s.Hub.Hold(d)()
+	release := s.Hub.Hold(d)
+	// The context ends with the connection, or with the server: then it does not matter what the hub thinks.
+	defer func() { release(r.Context().Err() != nil) }()
 	look, stop := s.Hub.Await(d.UUID, d.Fleet)
 	defer stop()
 	timer := time.NewTimer(wait)

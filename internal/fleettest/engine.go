@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -50,8 +51,11 @@ func unable(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// NewEngine starts an engine for one device: a second dockerd with storage and sockets of its own. With storage > 0
-// its storage is a file system of that many bytes.
+// bridges numbers the bridges of this process's engines.
+var bridges atomic.Uint32
+
+// NewEngine starts an engine for one device: a second dockerd with storage, sockets and a bridge of its own. With
+// storage > 0 its storage is a file system of that many bytes.
 func NewEngine(t testing.TB, storage int64) *Engine {
 	t.Helper()
 	dockerd, err := exec.LookPath("dockerd")
@@ -85,9 +89,25 @@ func NewEngine(t testing.TB, storage int64) *Engine {
 			unable(t, "cannot mount a small file system: %v", err)
 		}
 	}
+	// Without a bridge of its own (--bridge=none) a dockerd deletes the machine's docker0.
+	n := bridges.Add(1)
+	bridge := fmt.Sprintf("dlt%d.%d", os.Getpid(), n)
+	ip := func(args ...string) error {
+		out, err := exec.Command("ip", args...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+		return nil
+	}
+	t.Cleanup(func() { ip("link", "del", bridge) }) //nolint:errcheck // it may not have been made
+	if err := errors.Join(ip("link", "add", bridge, "type", "bridge"),
+		ip("addr", "add", fmt.Sprintf("10.%d.%d.1/24", 200+n%50, os.Getpid()%250), "dev", bridge),
+		ip("link", "set", bridge, "up")); err != nil {
+		unable(t, "cannot make a bridge for a device's engine: %v", err)
+	}
 	host := "unix://" + filepath.Join(dir, "docker.sock")
 	p := &process{t: t, name: "dockerd of a device", args: []string{dockerd, "--data-root", root, "--exec-root", filepath.Join(dir, "exec"),
-		"--pidfile", filepath.Join(dir, "pid"), "-H", host, "--bridge=none", "--iptables=false", "--ip6tables=false"},
+		"--pidfile", filepath.Join(dir, "pid"), "-H", host, "--bridge", bridge, "--iptables=false", "--ip6tables=false"},
 		env: []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"}}
 	e := dial(t, host)
 	t.Cleanup(func() { e.removeAll(); p.stop(syscall.SIGTERM); p.show() })
@@ -197,16 +217,18 @@ func (e *Engine) Running(service string) Container {
 	return all[0]
 }
 
-// removeAll removes what the agents made, so that an engine can end.
+// removeAll removes what the agents made and would outlive the engine: containers and the bridges of networks.
 func (e *Engine) removeAll() {
-	var all []Container
-	filter := url.QueryEscape(`{"label":["io.balena.supervised"]}`)
-	if err := e.call("GET", "/containers/json?all=1&filters="+filter, &all); err != nil {
-		return // it has ended already
-	}
-	for _, c := range all {
-		if err := e.call("DELETE", "/containers/"+c.ID+"?force=1", nil); err != nil {
-			e.t.Logf("left behind: %v", err)
+	filter := "filters=" + url.QueryEscape(`{"label":["io.balena.supervised"]}`)
+	for _, kind := range []struct{ list, remove string }{{"/containers/json?all=1&", "/containers/%s?force=1"}, {"/networks?", "/networks/%s"}} {
+		var all []struct{ ID string }
+		if err := e.call("GET", kind.list+filter, &all); err != nil {
+			return // it has ended already
+		}
+		for _, one := range all {
+			if err := e.call("DELETE", fmt.Sprintf(kind.remove, one.ID), nil); err != nil {
+				e.t.Logf("left behind: %v", err)
+			}
 		}
 	}
 }

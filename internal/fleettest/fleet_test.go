@@ -362,7 +362,7 @@ func TestAFullDiskKeepsTheOldReleaseRunning(t *testing.T) {
 		p.TryPush(nil) //nolint:errcheck // it watches a rollout that cannot end; the next push is the end of it
 	}()
 	fleettest.Eventually(t, "the device says that its disk is full", func() error {
-		if log := s.CLI("logs", "-n", "1000", a.Name); !strings.Contains(log, "space") {
+		if log := s.CLI("logs", "-n", "1000", a.Name); !strings.Contains(log, "disk is full") {
 			return fmt.Errorf("its log is\n%s", log)
 		}
 		return nil

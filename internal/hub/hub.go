@@ -35,6 +35,7 @@ type presence struct {
 	seen    time.Time
 	written time.Time
 	held    int   // requests that are open now
+	left    bool  // it broke off a request that was open, and has not called since
 	sent    int64 // bytes of images sent to it since the server started
 }
 
@@ -43,24 +44,25 @@ func (h *Hub) Heard(d fleet.Device, poll int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.presence(d.UUID)
-	p.id, p.seen = d.ID, time.Now()
+	p.id, p.seen, p.left = d.ID, time.Now(), false
 	if poll > 0 {
 		p.poll = poll
 	}
 }
 
-// Hold notes that a device has a request open, and counts it as online until release is called.
-func (h *Hub) Hold(d fleet.Device) (release func()) {
+// Hold notes that a device has a request open, and counts it as online until release is called. A device that broke
+// the request off counts as offline at once, and not when its next poll is overdue.
+func (h *Hub) Hold(d fleet.Device) (release func(brokenOff bool)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.presence(d.UUID)
 	p.id = d.ID
 	p.held++
-	return func() {
+	return func(brokenOff bool) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		p.held--
-		p.seen = time.Now()
+		p.seen, p.left = time.Now(), brokenOff
 	}
 }
 
@@ -70,8 +72,8 @@ func (h *Hub) Online(d fleet.Device) bool {
 	defer h.mu.Unlock()
 	p, seen, poll := h.devices[d.UUID], d.LastSeen, int64(fleet.DefaultPoll)
 	if p != nil {
-		if p.held > 0 {
-			return true
+		if p.held > 0 || p.left {
+			return p.held > 0
 		}
 		if p.poll > 0 {
 			poll = p.poll
@@ -95,6 +97,17 @@ func (h *Hub) Travelled(uuid string) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.presence(uuid).sent
+}
+
+// AllTravelled is Travelled of every device, by uuid.
+func (h *Hub) AllTravelled() map[string]int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make(map[string]int64, len(h.devices))
+	for uuid, p := range h.devices {
+		all[uuid] = p.sent
+	}
+	return all
 }
 
 // presence is the device's entry; the caller holds mu.
@@ -246,7 +259,7 @@ func (h *Hub) Count() (online int) {
 	defer h.mu.Unlock()
 	now := time.Now()
 	for _, p := range h.devices {
-		if p.held > 0 || fleet.Online(p.seen, p.poll, now) {
+		if p.held > 0 || !p.left && fleet.Online(p.seen, p.poll, now) {
 			online++
 		}
 	}

@@ -160,7 +160,7 @@ func TestADeviceThatHoldsARequestStaysOnline(t *testing.T) {
 		if age := time.Now().UnixMicro() - seen[1].Micros; age > (40 * time.Second).Microseconds() {
 			t.Errorf("the database last heard of it %d s ago", age/1e6)
 		}
-		release()
+		release(false)
 		time.Sleep(104 * time.Second)
 		if !h.Online(d) {
 			t.Error("it went offline too early")
@@ -172,6 +172,25 @@ func TestADeviceThatHoldsARequestStaysOnline(t *testing.T) {
 		stop()
 		<-ended
 	})
+}
+
+func TestADeviceThatBreaksItsRequestOffIsOfflineUntilItCallsAgain(t *testing.T) {
+	h := &hub.Hub{}
+	d := fleet.Device{ID: 1, UUID: "a", LastSeen: time.Now()}
+	h.Heard(d, 60_000)
+	one, two := h.Hold(d), h.Hold(d)
+	one(true)
+	if !h.Online(d) {
+		t.Error("it holds another request and is offline")
+	}
+	two(true)
+	if h.Online(d) || h.Count() != 0 {
+		t.Error("it hung up and is online")
+	}
+	h.Heard(d, 0)
+	if !h.Online(d) || h.Count() != 1 {
+		t.Error("it called again and is offline")
+	}
 }
 
 func TestBytesAreCountedByDevice(t *testing.T) {

@@ -17,7 +17,9 @@ func container(service, spec, image string, status engine.Status) engine.Contain
 	}
 }
 
-func target(services ...Service) Target { return Target{Apps: []App{{UUID: "aaa", Services: services}}} }
+func target(services ...Service) Target {
+	return Target{Apps: []App{{UUID: "aaa", Services: services}}}
+}
 
 func images(references ...string) []engine.Image {
 	var all []engine.Image
@@ -39,6 +41,7 @@ func TestEachRoundTakesTheStepsThatAreRight(t *testing.T) {
 		return Service{Name: "web", Container: web(spec, image, "")}
 	}
 	first := func(s Service, order Strategy) Service { s.Strategy = order; return s }
+	once := func(c engine.Container) engine.Container { c.Restart = "no"; return c }
 	wantDB := Service{Name: "db", Container: db}
 	oldName, newName := "web_s1_sha256:one", "web_s1_sha256:two"
 
@@ -144,6 +147,16 @@ func TestEachRoundTakesTheStepsThatAreRight(t *testing.T) {
 			"and stopped if it runs",
 			engine.State{Containers: []engine.Container{web("s1", one, engine.Running)}, Images: images(one)},
 			target(Service{Name: "web", Container: web("s1", one, ""), Stopped: true}), []Step{Stop{"aaa", "web", oldName, 0}},
+		},
+		{
+			"one that ended by itself is made anew, to be sure that it starts once it should",
+			engine.State{Containers: []engine.Container{once(web("s1", one, engine.Exited))}, Images: images(one)},
+			target(Service{Name: "web", Container: once(web("s1", one, "")), Stopped: true}), []Step{Remove{"aaa", "web", oldName}},
+		},
+		{
+			"one that ended by itself and should not be restarted is left alone",
+			engine.State{Containers: []engine.Container{once(web("s1", one, engine.Exited))}, Images: images(one)},
+			target(Service{Name: "web", Container: once(web("s1", one, ""))}), nil,
 		},
 		{
 			"a service that the release no longer has goes",

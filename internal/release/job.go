@@ -44,7 +44,7 @@ func (j *job) run(ctx context.Context) (fleet.Release, error) {
 	if j.release, err = j.Store.Release(ctx, j.release.ID); err != nil {
 		return j.release, err
 	}
-	j.Hub.LookAgain(j.release.Fleet)
+	j.announce(j.release)
 	j.say("Release %s built in %s", name(j.release), seconds(took))
 	j.done(fleet.Success, took)
 	return j.release, nil

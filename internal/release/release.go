@@ -55,8 +55,38 @@ type Pipeline struct {
 	// Ended is told how each release ended and how long it took; may be nil.
 	Ended func(status fleet.Status, took time.Duration)
 
-	mu     sync.Mutex
-	queues map[int64]chan struct{} // one place per fleet
+	mu        sync.Mutex
+	queues    map[int64]chan struct{} // one place per fleet
+	announced map[int64]announcement  // by fleet
+}
+
+// announcement is the moment the devices of a fleet were told of a release. What they do is measured from here, and
+// not from when the pusher begins to watch.
+type announcement struct {
+	release int64
+	at      time.Time
+	sent    map[string]int64 // bytes that had travelled to each device, by uuid
+}
+
+// announce tells the devices of a fleet to look at a release.
+func (pl *Pipeline) announce(r fleet.Release) {
+	pl.mu.Lock()
+	if pl.announced == nil {
+		pl.announced = map[int64]announcement{}
+	}
+	pl.announced[r.Fleet] = announcement{release: r.ID, at: time.Now(), sent: pl.Hub.AllTravelled()}
+	pl.mu.Unlock()
+	pl.Hub.LookAgain(r.Fleet)
+}
+
+// announcementOf is when a release was announced. One that is not remembered, as after a restart, counts from now.
+func (pl *Pipeline) announcementOf(r fleet.Release) (a announcement, remembered bool) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if a := pl.announced[r.Fleet]; a.release == r.ID {
+		return a, true
+	}
+	return announcement{release: r.ID, at: time.Now(), sent: pl.Hub.AllTravelled()}, false
 }
 
 // Push is one arrival of source.
@@ -169,7 +199,7 @@ func (pl *Pipeline) again(ctx context.Context, r fleet.Release, p Push, out io.W
 			t.line("the fleet's target is %s again", name(r))
 		}
 	}
-	pl.Hub.LookAgain(p.Fleet)
+	pl.announce(r)
 	return r, nil
 }
 

@@ -36,7 +36,8 @@ func (pl *Pipeline) Rollout(ctx context.Context, r fleet.Release, out io.Writer)
 	defer stop()
 	tick := time.NewTicker(recheck)
 	defer tick.Stop()
-	w := rollout{Pipeline: pl, t: t, began: time.Now(), said: map[string]string{}, sent: map[string]int64{}}
+	told, remembered := pl.announcementOf(r)
+	w := rollout{Pipeline: pl, t: t, told: told, said: map[string]string{}, late: !remembered}
 	for {
 		all, err := pl.Store.Rollout(ctx, r)
 		if err != nil {
@@ -59,9 +60,9 @@ func (pl *Pipeline) Rollout(ctx context.Context, r fleet.Release, out io.Writer)
 type rollout struct {
 	*Pipeline
 	t       *transcript
-	began   time.Time
+	told    announcement
+	late    bool              // how long the devices at hand have been running it is not known
 	said    map[string]string // last line about each device, by uuid
-	sent    map[string]int64  // bytes that had travelled to each device when it was first looked at
 	running int
 	offline int
 }
@@ -75,19 +76,15 @@ func (w *rollout) show(r fleet.Release, all []store.Progress) (done bool) {
 	}
 	for _, p := range all {
 		d := p.Device
-		if _, known := w.sent[d.UUID]; !known {
-			w.sent[d.UUID] = w.Hub.Travelled(d.UUID)
-		}
 		runs := d.Running == r.ID && settled(p)
 		online := w.Hub.Online(d)
 		var state string
 		switch {
 		case runs:
 			w.running++
-			if w.said[d.UUID] == "" {
+			state = "running"
+			if w.late {
 				state = "running it already"
-			} else {
-				state = "running"
 			}
 		case !online:
 			w.offline++
@@ -95,16 +92,17 @@ func (w *rollout) show(r fleet.Release, all []store.Progress) (done bool) {
 		default:
 			state = doing(p)
 		}
-		if w.said[d.UUID] == state {
+		if w.said[d.UUID] == state || runs && strings.HasPrefix(w.said[d.UUID], "running") {
 			continue
 		}
 		w.said[d.UUID] = state
 		if state == "running" {
-			state = fmt.Sprintf("running after %s, %s travelled", seconds(time.Since(w.began)),
-				bytesOf(w.Hub.Travelled(d.UUID)-w.sent[d.UUID]))
+			state = fmt.Sprintf("running after %s, %s travelled", seconds(time.Since(w.told.at)),
+				bytesOf(w.Hub.Travelled(d.UUID)-w.told.sent[d.UUID]))
 		}
 		w.t.line("  %s: %s", d.Name, state)
 	}
+	w.late = false
 	if w.running+w.offline < len(all) {
 		return false
 	}

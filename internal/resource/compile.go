@@ -2,6 +2,7 @@ package resource
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,8 @@ type compiler struct {
 	actor  fleet.Actor
 	now    int64 // microseconds
 	args   []any
-	rows   int // aliases given out
+	rows   int      // aliases given out
+	trail  []string // relations to many rows that lead to where it is
 }
 
 func (m *Model) compiler(actor fleet.Actor) *compiler {
@@ -43,7 +45,7 @@ func (c *compiler) expr(f field, t string) string {
 	return strings.NewReplacer("{t}", t, "{now}", strconv.FormatInt(c.now, 10)).Replace(f.sql)
 }
 
-// query is the statement of a whole query: one column, the rows as JSON, or their number.
+// query is the statement of a whole query: one value, the rows as a JSON array, or their number.
 func (c *compiler) query(r *resource, q *odata.Query) (string, error) {
 	t := c.alias()
 	access, err := c.rule(r, t, read, q)
@@ -58,7 +60,8 @@ func (c *compiler) query(r *resource, q *odata.Query) (string, error) {
 	if q.Count {
 		return `SELECT COUNT(*) FROM ` + r.table + ` ` + t + ` WHERE ` + joined(where, ` AND `), nil
 	}
-	return c.rowsOf(r, t, where, q.Options)
+	rows, err := c.rowsOf(r, t, where, q.Options)
+	return `SELECT ` + gathered(rows), err
 }
 
 // selection is the key and the filter of a query as conditions.
@@ -203,6 +206,10 @@ func (c *compiler) expansion(r *resource, t string, e odata.Expand) (string, err
 	if err != nil {
 		return "", err
 	}
+	if err := c.follow(rel); err != nil {
+		return "", err
+	}
+	defer c.back(rel)
 	there, where, err := c.step(rel, t)
 	if err != nil {
 		return "", err
@@ -232,6 +239,25 @@ func (c *compiler) step(rel relation, here string) (there string, where []string
 		return "", nil, err
 	}
 	return there, []string{rel.joins(c, here, there), access}, nil
+}
+
+// follow notes that a relation is followed; the caller defers back. One to many rows is followed once on the way to
+// any place: to and fro between a fleet and its devices, each turn would be as many times as long as the last.
+func (c *compiler) follow(rel relation) error {
+	if rel.single {
+		return nil
+	}
+	if slices.Contains(c.trail, rel.name) {
+		return invalid("%s is followed twice on the way to one row", rel.name)
+	}
+	c.trail = append(c.trail, rel.name)
+	return nil
+}
+
+func (c *compiler) back(rel relation) {
+	if !rel.single {
+		c.trail = c.trail[:len(c.trail)-1]
+	}
 }
 
 func count(r *resource, t string, where []string) string {

@@ -164,6 +164,10 @@ func (c *compiler) count(s scope, x odata.Count) (value, error) {
 		if err != nil {
 			return value{}, err
 		}
+		if err := c.follow(rel); err != nil {
+			return value{}, err
+		}
+		defer c.back(rel)
 		there, where, err := c.step(rel, s.row)
 		return value{sql: count(rel.to, there, where), kind: number}, err
 	})
@@ -176,6 +180,10 @@ func (c *compiler) lambda(s scope, x odata.Lambda) (string, error) {
 		if err != nil {
 			return value{}, err
 		}
+		if err := c.follow(rel); err != nil {
+			return value{}, err
+		}
+		defer c.back(rel)
 		there, where, err := c.step(rel, at.row)
 		if err != nil {
 			return value{}, err

@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +27,7 @@ type world struct {
 	*Model
 	t       testing.TB
 	db      *store.DB
+	path    string
 	clock   time.Time
 	tenants [2]tenant
 }
@@ -36,9 +39,46 @@ type tenant struct {
 	uuid                       string           // of the device
 }
 
+// template is the database of every world, made by the first test that wants one.
+var template struct {
+	sync.Once
+	file    []byte
+	tenants [2]tenant
+}
+
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	db, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "dunlin.db"))
+	template.Do(func() {
+		w := openWorld(t, nil)
+		for i, name := range []string{"acme", "globex"} {
+			template.tenants[i] = w.tenant(name, i)
+		}
+		if err := w.db.Close(); err != nil { // all of it is in the one file now
+			t.Fatal(err)
+		}
+		var err error
+		if template.file, err = os.ReadFile(w.path); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if template.file == nil {
+		t.Fatal("the database of the tests could not be made; see the first failure")
+	}
+	w := openWorld(t, template.file)
+	w.tenants = template.tenants
+	return w
+}
+
+// openWorld opens a database, a copy of file if that is not nil.
+func openWorld(t testing.TB, file []byte) *world {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "dunlin.db")
+	if file != nil {
+		if err := os.WriteFile(path, file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db, err := store.Open(context.Background(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +87,7 @@ func newWorld(t testing.TB) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{Model: New(db), t: t, db: db, clock: began.Add(time.Hour)}
+	w := &world{Model: New(db), t: t, db: db, path: path, clock: began.Add(time.Hour)}
 	w.Now = func() time.Time { return w.clock }
 	w.SSHFingerprint = func(key string) (string, string, error) {
 		kind, _, ok := strings.Cut(key, " ")
@@ -55,9 +95,6 @@ func newWorld(t testing.TB) *world {
 			return "", "", fault.New(fault.Invalid, "this is no SSH public key")
 		}
 		return strings.TrimSpace(key), "SHA256:" + strings.TrimSpace(key), nil
-	}
-	for i, name := range []string{"acme", "globex"} {
-		w.tenants[i] = w.tenant(name, i)
 	}
 	return w
 }

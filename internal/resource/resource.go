@@ -8,7 +8,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dunlin/dunlin/internal/fault"
@@ -19,9 +21,10 @@ import (
 
 // Model answers queries and makes changes. Its methods may be called concurrently; its fields are set before that.
 type Model struct {
-	store  *store.DB
-	reader querier // of store
-	schema schema
+	store    *store.DB
+	reader   querier // of store
+	schema   schema
+	patience time.Duration // a read may take so long
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Changed is called after a change that may concern what devices should run; no devices means the whole fleet.
@@ -36,12 +39,20 @@ type Model struct {
 	SSHFingerprint func(key string) (normalised, fingerprint string, err error)
 }
 
+// What a hostile query may cost. A change chooses its rows while every other change waits.
+const (
+	readPatience   = 20 * time.Second
+	choicePatience = 5 * time.Second
+)
+
 // New makes a model of what is in db.
-func New(db *store.DB) *Model { return &Model{store: db, reader: db.Reader(), schema: newSchema()} }
+func New(db *store.DB) *Model {
+	return &Model{store: db, reader: db.Reader(), schema: newSchema(), patience: readPatience}
+}
 
 // querier is a transaction, or the pool of readers.
 type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 func (m *Model) now() time.Time {
@@ -63,37 +74,28 @@ func (m *Model) Read(ctx context.Context, actor fleet.Actor, q *odata.Query) (js
 	if err != nil {
 		return nil, err
 	}
-	return fetch(ctx, m.reader, q.Count, statement, c.args)
+	d, err := fetch(ctx, m.reader, m.patience, statement, c.args)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(json.RawMessage(`{"d":`), d, json.RawMessage(`}`)), nil
 }
 
-// fetch runs a compiled statement, whose rows are JSON already.
-func fetch(ctx context.Context, db querier, count bool, statement string, args []any) (json.RawMessage, error) {
-	rows, err := db.QueryContext(ctx, statement, args...)
+// fetch runs a statement that has one value, JSON. The engine can be interrupted only before it shows the first row,
+// so all the work is in that one. A statement that takes longer than patience is fault.TooLarge.
+func fetch(ctx context.Context, db querier, patience time.Duration, statement string, args []any) (json.RawMessage, error) {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var value json.RawMessage
+	err := db.QueryRowContext(limited, statement, args...).Scan((*[]byte)(&value))
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return nil, fault.Wrap(fault.TooLarge, err, fmt.Sprintf("the query takes longer than %v", patience)).
+			WithHint("ask for fewer rows, or expand less")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("query resources: %w", err)
 	}
-	defer rows.Close()
-	body := []byte(`{"d":`)
-	if !count {
-		body = append(body, '[')
-	}
-	for n := 0; rows.Next(); n++ {
-		var row sql.RawBytes
-		if err := rows.Scan(&row); err != nil {
-			return nil, fmt.Errorf("query resources: %w", err)
-		}
-		if n > 0 {
-			body = append(body, ',')
-		}
-		body = append(body, row...)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("query resources: %w", err)
-	}
-	if !count {
-		body = append(body, ']')
-	}
-	return append(body, '}'), nil
+	return value, nil
 }
 
 // Find reads one row into a struct, in the name of actor. path has a key; it and options are as in odata.Parse. found is
@@ -136,7 +138,7 @@ func (m *Model) KeyHolder(ctx context.Context, actor fleet.Actor, name string, i
 	}
 	var holder int64
 	err = m.store.Reader().QueryRowContext(ctx, `SELECT t.actor FROM `+res.table+` t WHERE t.id = `+c.arg(id)+` AND `+rule, c.args...).Scan(&holder)
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fault.Newf(fault.NotFound, "there is no such %s", res.name)
 	}
 	if err != nil {

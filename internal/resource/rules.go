@@ -247,7 +247,8 @@ func editRelease(ctx context.Context, w *change) error {
 		switch {
 		case finalizes && !final && !r.Draft():
 			return fault.New(fault.Conflict, "a final release cannot be a draft again")
-		case finalizes && final && r.Draft() && r.Status.Ended() && r.Status != fleet.Success:
+		case finalizes && final && r.Status != fleet.Success:
+			// Of a running one the version is not known yet, and the version decides the revision.
 			return fault.Newf(fault.Conflict, "the release cannot be finalized: its status is %s", r.Status)
 		case finalizes && final:
 			if err := store.FinalizeRelease(ctx, w.tx, id, w.now); err != nil {

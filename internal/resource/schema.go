@@ -12,13 +12,13 @@ import (
 type kind uint8
 
 const (
-	number   kind = iota + 1
-	big           // an integer that travels as a string
-	text          //
-	boolean       //
-	moment        // microseconds in the database, ISO 8601 with milliseconds on the wire
-	document      // JSON
-	ref           // the id of a row of another resource
+	number kind = iota + 1
+	big         // an integer that travels as a string
+	text
+	boolean
+	moment   // microseconds in the database, ISO 8601 with milliseconds on the wire
+	document // JSON
+	ref      // the id of a row of another resource
 )
 
 func (k kind) String() string {
@@ -141,6 +141,7 @@ func (r *resource) unknown(what, name string) error {
 
 // relation is a step from a row to rows of another resource.
 type relation struct {
+	name   string // of the relation here, unique
 	to     *resource
 	single bool
 	// joins is the condition under which row there belongs to row here.
@@ -151,7 +152,7 @@ type relation struct {
 func (s schema) relation(r *resource, name string) (relation, error) {
 	if f, ok := r.field(name); ok && f.kind == ref && f.to != "" {
 		to, err := s.find(f.to)
-		return relation{to, true, func(c *compiler, here, there string) string {
+		return relation{first(f.name), to, true, func(c *compiler, here, there string) string {
 			return there + ".id = " + c.expr(f, here)
 		}}, err
 	}
@@ -167,7 +168,7 @@ func (s schema) relation(r *resource, name string) (relation, error) {
 		if !ok {
 			return relation{}, fmt.Errorf("resource %s leads to %s by %s, which it has not", r.name, n.to, n.by)
 		}
-		return relation{to, false, func(c *compiler, here, there string) string {
+		return relation{r.name + "/" + first(n.name), to, false, func(c *compiler, here, there string) string {
 			return c.expr(by, there) + " = " + here + ".id"
 		}}, nil
 	}

@@ -178,6 +178,7 @@ func table() []resource {
 				{"device_service_environment_variable device__has__service_environment_variable", "device_service_environment_variable", "service"},
 				{"is_built_by__image", "image", "is_a_build_of__service"},
 			},
+			// No field of it can be changed, but who may change the fleet may change its variables.
 			access: []grant{{who: user | device, may: read | update, via: "application"}},
 		},
 		variables("service_environment_variable application__has__service_name__has__name service__has__name", "service_variables",
@@ -363,7 +364,7 @@ func table() []resource {
 			affects{"(SELECT d.fleet FROM devices d WHERE d.id = {t}.device)", "{t}.device"}),
 		tags("device_tag device__has__tag_key", "device_tags", field{"device", ref, "", "device", atFirst}),
 		{
-			// Made with the device, and with the service.
+			// Made with the device, and with the service. Who may change the device may change its variables.
 			name: "service_install device__installs__service device__installs__application__has__service_name", table: "service_installs",
 			fields: []field{
 				{"device is_installed_on__device", ref, "device", "device", 0},

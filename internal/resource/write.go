@@ -196,7 +196,7 @@ func (w *change) after(ctx context.Context) error {
 			}
 		case w.verb == remove && w.Removed != nil:
 			for _, id := range w.ids {
-				w.Removed(ctx, id)
+				w.Removed(context.WithoutCancel(ctx), id) // what is gone is gone, whoever still listens
 			}
 		}
 	}
@@ -224,8 +224,12 @@ func (w *change) choose(ctx context.Context, q *odata.Query) error {
 	if err != nil {
 		return err
 	}
-	w.ids, err = numbers(w.tx.QueryContext(ctx, `SELECT t.id FROM `+w.res.table+` t WHERE `+joined(append(where, rule), ` AND `)+` ORDER BY t.id`, c.args...))
-	return err
+	ids, err := fetch(ctx, w.tx, choicePatience, `SELECT `+gathered(`SELECT t.id AS j FROM `+w.res.table+` t WHERE `+
+		joined(append(where, rule), ` AND `)+` ORDER BY t.id`), c.args)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(ids, &w.ids)
 }
 
 // references checks that what the change refers to is there for the actor. What is not there and what he may not see
@@ -364,11 +368,11 @@ func (w *change) row(ctx context.Context) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := fetch(ctx, w.tx, false, statement, c.args)
+	rows, err := fetch(ctx, w.tx, w.patience, statement, c.args)
 	if err != nil {
 		return nil, err
 	}
-	if row := body[len(`{"d":[`) : len(body)-len(`]}`)]; len(row) > 0 {
+	if row := rows[len(`[`) : len(rows)-len(`]`)]; len(row) > 0 {
 		return row, nil
 	}
 	return least, nil
@@ -387,21 +391,4 @@ func lists(ids []int64) func(yield func(string) bool) {
 			}
 		}
 	}
-}
-
-// numbers reads rows of one number.
-func numbers(rows *sql.Rows, err error) ([]int64, error) {
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var ids []int64
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
 }

@@ -160,6 +160,8 @@ func TestASilentClientIsSentAway(t *testing.T) {
 	w := newWorld(t, func(w *world) {
 		w.Limits.Idle, w.Limits.Handshake = time.Second, patience
 	})
+	check(t, w.Create(t.Context(), 1))
+	check(t, os.MkdirAll(filepath.Join(w.Dir, "1.git", "objects", "tmp_objdir-incoming-x"), 0o700))
 	s, err := w.dial("ana").NewSession()
 	check(t, err)
 	stdin, err := s.StdinPipe()
@@ -171,6 +173,7 @@ func TestASilentClientIsSentAway(t *testing.T) {
 		t.Error("it ended well")
 	}
 	says(t, stderr.String(), "error: nothing was sent or read for too long")
+	// A git ended by a signal leaves its quarantine; that it is swept away shows when the server has stopped.
 	raw, err := net.Dial("tcp", w.ssh)
 	check(t, err)
 	defer raw.Close()

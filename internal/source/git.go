@@ -33,8 +33,8 @@ type repo struct {
 // files are.
 func (s *Server) environ() []string {
 	env := []string{
-		"HOME=" + s.etc(), "LC_ALL=C",
-		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + filepath.Join(s.etc(), "gitconfig"),
+		"HOME=" + s.etcDir(), "LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + filepath.Join(s.etcDir(), "gitconfig"),
 		"GIT_ATTR_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "GIT_NO_REPLACE_OBJECTS=1",
 	}
 	for _, name := range []string{"PATH", "TMPDIR"} {
@@ -67,7 +67,7 @@ func (s *Server) isolate(cmd *exec.Cmd, r repo) *exec.Cmd {
 	if r.dir != "" {
 		cmd.Env = append(cmd.Env, "GIT_DIR="+r.dir)
 	}
-	cmd.Dir = s.etc()
+	cmd.Dir = s.etcDir()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if cmd.Cancel != nil { // it has a context
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
@@ -148,12 +148,12 @@ func (s *Server) sweepAll() error {
 			return err
 		}
 	}
-	left, err := os.ReadDir(s.run())
+	left, err := os.ReadDir(s.runDir())
 	if err != nil {
 		return err
 	}
 	for _, e := range left {
-		if err := os.RemoveAll(filepath.Join(s.run(), e.Name())); err != nil {
+		if err := os.RemoveAll(filepath.Join(s.runDir(), e.Name())); err != nil {
 			return err
 		}
 	}
@@ -208,7 +208,8 @@ func globQuote(path string) string {
 }
 
 // Run keeps the repositories small until ctx ends: it packs those that were pushed to, one at a time, and removes
-// caches of submodules that nothing has asked for in a month. Pushes work without it.
+// caches of submodules that nothing has asked for in a month. Then it gives the sessions under way, of both
+// transports, Limits.Grace to end, and ends them. Pushes work without it.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.prepare(); err != nil {
 		return err
@@ -223,6 +224,7 @@ func (s *Server) Run(ctx context.Context) error {
 		for {
 			select {
 			case <-ctx.Done():
+				s.endSessions()
 				return nil
 			case <-day.C:
 				break wait
@@ -233,5 +235,28 @@ func (s *Server) Run(ctx context.Context) error {
 				}
 			}
 		}
+	}
+}
+
+// endSessions waits for the sessions under way, within bounds, and tells those that remain that the server stops.
+func (s *Server) endSessions() {
+	open := s.running(0)
+	grace := time.NewTimer(s.Limits.orDefaults().Grace)
+	defer grace.Stop()
+	over := false
+	for _, x := range open {
+		if !over {
+			select {
+			case <-x.ended:
+			case <-grace.C:
+				over = true
+			}
+		}
+	}
+	for _, x := range open {
+		x.cancel(errStopping)
+	}
+	for _, x := range open {
+		<-x.ended
 	}
 }

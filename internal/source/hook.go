@@ -34,7 +34,7 @@ const (
 )
 
 const (
-	maxCall    = 16 << 20 // bytes of a call: some hundred thousand refs
+	maxCall    = 64 << 20 // bytes of a call: more refs than a session lets in
 	maxOptions = 32
 	// maxSocketPath is what fits a unix socket's address on every system.
 	maxSocketPath = 100
@@ -63,8 +63,9 @@ type reply struct {
 }
 
 // Hook is what git runs during a push: it asks the server over the socket named in its environment, shows what the
-// server says (git passes it on as "remote:" lines), and exits with the verdict. args is the name of the hook.
-func Hook(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// server says on standard error (git passes it on as "remote:" lines), and exits with the verdict. args is the name
+// of the hook.
+func Hook(args []string, stdin io.Reader, _, stderr io.Writer) int {
 	code, err := hook(args, stdin, stderr)
 	if err != nil {
 		complain(stderr, err, "")
@@ -134,13 +135,11 @@ func pushOptions(getenv func(string) string) []string {
 // hookServer answers the hooks of one session, over a socket of its own.
 type hookServer struct {
 	x         *session
-	ctx       context.Context // the session's
 	secret    string
 	dir       string // to remove at the end, "" for none
 	ln        *net.UnixListener
 	conns     sync.WaitGroup
-	closing   context.Context // ends the connections of hooks that say nothing
-	hangUp    context.CancelFunc
+	hangUp    context.CancelFunc // ends the connections that say nothing
 	closeOnce sync.Once
 
 	mu       sync.Mutex
@@ -155,8 +154,8 @@ func (x *session) listen(ctx context.Context) (*hookServer, error) {
 	if _, err := rand.Read(random[:]); err != nil {
 		return nil, fmt.Errorf("listen for hooks: %w", err)
 	}
-	h := &hookServer{x: x, ctx: ctx, secret: hex.EncodeToString(random[8:])}
-	path := filepath.Join(x.server.run(), hex.EncodeToString(random[:8]))
+	h := &hookServer{x: x, secret: hex.EncodeToString(random[8:])}
+	path := filepath.Join(x.server.runDir(), hex.EncodeToString(random[:8]))
 	if len(path) > maxSocketPath {
 		dir, err := os.MkdirTemp("", "dunlin-push-")
 		if err != nil {
@@ -169,14 +168,19 @@ func (x *session) listen(ctx context.Context) (*hookServer, error) {
 		return nil, errors.Join(fmt.Errorf("listen for hooks: %w", err), h.removeDir())
 	}
 	h.ln = ln
-	h.closing, h.hangUp = context.WithCancel(context.WithoutCancel(ctx))
+	closing, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	h.hangUp = hangUp
 	h.conns.Go(func() {
 		for {
 			conn, err := ln.AcceptUnix()
 			if err != nil {
 				return // closed
 			}
-			h.conns.Go(func() { h.answer(conn) })
+			h.conns.Go(func() {
+				defer conn.Close()
+				defer context.AfterFunc(closing, func() { _ = conn.Close() })()
+				h.answer(ctx, conn)
+			})
 		}
 	})
 	return h, nil
@@ -214,11 +218,9 @@ func (h *hookServer) removeDir() error {
 }
 
 // answer reads one call, acts on it and sends the verdict.
-func (h *hookServer) answer(conn *net.UnixConn) {
-	defer conn.Close()
-	ctx, cancel := context.WithCancelCause(h.ctx)
+func (h *hookServer) answer(ctx context.Context, conn *net.UnixConn) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(h.closing, func() { _ = conn.Close() })()
 	out := &replies{conn: conn, patience: h.x.server.Limits.orDefaults().Idle, cancel: cancel}
 
 	in := bufio.NewReader(io.LimitReader(conn, maxCall))

@@ -43,6 +43,9 @@ func isObjectID(id string) bool {
 // sortOut says which update of a push deploys, nil for none, and what its options are.
 func sortOut(updates []update, options []string) (deploy *update, chosen map[string]string, err error) {
 	chosen = map[string]string{}
+	if len(options) > maxOptions {
+		return nil, nil, fault.Newf(fault.Invalid, "more than %d push options", maxOptions).WithHint("the options are " + optionList())
+	}
 	for _, o := range options {
 		name, value, _ := strings.Cut(o, "=")
 		if _, ok := known[name]; !ok {
@@ -141,7 +144,7 @@ func (x *session) pushed(ctx context.Context, c call, out io.Writer) {
 		} else if tag, ok := strings.CutPrefix(u.Ref, tagPrefix); ok {
 			what = "tag " + tag
 		}
-		fmt.Fprintf(out, "%s is kept; push to main to deploy\n", what)
+		fmt.Fprintf(out, "%s is kept; push to main to deploy\n", clean(what, 200))
 	}
 	if kept > maxKept {
 		fmt.Fprintf(out, "and %d more are kept\n", kept-maxKept)

@@ -42,10 +42,10 @@ func TestAPushToMainIsHandedOnAndKept(t *testing.T) {
 			if got := w.ref("acme/porch", "refs/heads/main"); got != commit {
 				t.Errorf("main is %q, want %q", got, commit)
 			}
-			if len(w.pushes) != 1 {
-				t.Fatalf("%d pushes were handed on, want 1", len(w.pushes))
+			if len(w.handed()) != 1 {
+				t.Fatalf("%d pushes were handed on, want 1", len(w.handed()))
 			}
-			p := w.pushes[0]
+			p := w.handed()[0]
 			p.Archive = nil
 			want := source.Push{
 				Fleet: 1, Slug: "acme/porch", Actor: p.Actor, Ref: "refs/heads/main", Branch: "main", Commit: commit, Subject: "first",
@@ -54,7 +54,7 @@ func TestAPushToMainIsHandedOnAndKept(t *testing.T) {
 			if diff := cmp.Diff(want, p); diff != "" || p.Actor.Name != "ana" {
 				t.Errorf("the push of %q (-want +got):\n%s", p.Actor.Name, diff)
 			}
-			if got := w.tars[commit]["src/a b.txt"]; got.content != "x" || got.mode != 0o644 {
+			if got := w.built(commit)["src/a b.txt"]; got.content != "x" || got.mode != 0o644 {
 				t.Errorf("the archive has %+v", got)
 			}
 			clone := t.TempDir()
@@ -114,7 +114,7 @@ func TestARefusedPushLeavesTheRepositoryAsItWas(t *testing.T) {
 	dir := w.repository("acme/porch", map[string]string{"a": "1"})
 	w.git(dir, "push", "dunlin", "main")
 	before := w.ref("acme/porch", "refs/heads/main")
-	w.refusal = fault.New(fault.Invalid, "the build failed: exit status 1").WithHint("read the lines above")
+	w.refuse(fault.New(fault.Invalid, "the build failed: exit status 1").WithHint("read the lines above"))
 	for _, url := range []string{w.sshURL("acme/porch"), w.webURL("ana", "acme/porch")} {
 		after := w.commit(dir, "broken", map[string]string{"a": "2"})
 		out, err := w.try("ana", dir, "push", url, "main", "HEAD:refs/heads/other")
@@ -129,13 +129,13 @@ func TestARefusedPushLeavesTheRepositoryAsItWas(t *testing.T) {
 			t.Error("the refused commit is in the repository")
 		}
 	}
-	w.refusal = errors.New("secret: the database is at 10.0.0.3")
+	w.refuse(errors.New("secret: the database is at 10.0.0.3"))
 	out, err := w.try("ana", dir, "push", "dunlin", "main")
 	if err == nil || strings.Contains(out, "secret") {
 		t.Error("an unclassified error got out, or did not refuse the push")
 	}
 	says(t, out, "remote: error: internal error (reference ")
-	w.refusal = nil
+	w.refuse(nil)
 	w.git(dir, "push", "dunlin", "main")
 }
 
@@ -197,7 +197,7 @@ func TestAPushToAnotherBranchIsKeptAndSaysSo(t *testing.T) {
 	w.git(dir, "tag", "v1")
 	says(t, w.git(dir, "push", "dunlin", "main:feature/x", "v1"),
 		"remote: branch feature/x is kept; push to main to deploy", "remote: tag v1 is kept; push to main to deploy")
-	if len(w.pushes) != 0 {
+	if len(w.handed()) != 0 {
 		t.Error("it was handed on")
 	}
 	if w.ref("acme/porch", "refs/heads/feature/x") == "" || w.ref("acme/porch", "refs/tags/v1") == "" {
@@ -213,13 +213,13 @@ func TestMainAndMasterBothDeployButNotTogether(t *testing.T) {
 	w := newWorld(t)
 	dir := w.repository("acme/porch", map[string]string{"a": "1"})
 	out, err := w.try("ana", dir, "push", "dunlin", "main", "main:master")
-	if err == nil || len(w.pushes) != 0 {
+	if err == nil || len(w.handed()) != 0 {
 		t.Error("both were taken")
 	}
 	says(t, out, "remote: error: main and master cannot be pushed together", "remote: hint: push the one you mean")
 	w.git(dir, "push", "dunlin", "main:master")
-	if len(w.pushes) != 1 || w.pushes[0].Branch != "master" {
-		t.Errorf("handed on: %+v", w.pushes)
+	if len(w.handed()) != 1 || w.handed()[0].Branch != "master" {
+		t.Errorf("handed on: %+v", w.handed())
 	}
 	clone := t.TempDir()
 	w.git(clone, "clone", "--quiet", w.sshURL("acme/porch"), ".")
@@ -242,7 +242,7 @@ func TestAForcedPushMayRewriteHistoryAndTellsItsRoots(t *testing.T) {
 	second := w.commit(dir, "another beginning", map[string]string{"b": "1"})
 	w.git(dir, "merge", "--quiet", "--allow-unrelated-histories", "--strategy=ours", "-m", "join", "main")
 	w.git(dir, "push", "--force", "-o", "force-history", "dunlin", "new:main")
-	p := w.pushes[1]
+	p := w.handed()[1]
 	if diff := cmp.Diff([]string{second, first}, p.Roots); diff != "" {
 		t.Errorf("roots (-want +got):\n%s", diff)
 	}
@@ -255,7 +255,7 @@ func TestAnUnknownPushOptionIsRefusedWithTheKnownOnes(t *testing.T) {
 	w := newWorld(t)
 	dir := w.repository("acme/porch", map[string]string{"a": "1"})
 	out, err := w.try("ana", dir, "push", "-o", "no-cache", "dunlin", "main")
-	if err == nil || len(w.pushes) != 0 {
+	if err == nil || len(w.handed()) != 0 {
 		t.Error("it was taken")
 	}
 	says(t, out, `error: there is no push option "no-cache"`, "hint: the options are -o draft (make a draft release), -o force-history")
@@ -430,7 +430,7 @@ func TestAPushThatIsTooLargeIsRefusedWithItsReason(t *testing.T) {
 	dir := w.repository("acme/porch", map[string]string{"noise": noise(8 << 20)})
 	for _, url := range []string{w.sshURL("acme/porch"), w.webURL("ana", "acme/porch")} {
 		out, err := w.try("ana", dir, "push", url, "main")
-		if err == nil || len(w.pushes) != 0 {
+		if err == nil || len(w.handed()) != 0 {
 			t.Error("it was taken")
 		}
 		says(t, out, "pack exceeds maximum allowed size")
@@ -447,7 +447,7 @@ func TestABrokenObjectIsRefused(t *testing.T) {
 	check(t, err)
 	commit := w.git(dir, "commit-tree", "-m", "hostile", strings.TrimSpace(string(tree)))
 	out, err := w.try("ana", dir, "push", "dunlin", commit+":refs/heads/main")
-	if err == nil || len(w.pushes) != 0 {
+	if err == nil || len(w.handed()) != 0 {
 		t.Error("it was taken")
 	}
 	says(t, out, "hasDotdot")
@@ -458,7 +458,7 @@ func TestABranchThatPointsAtNoCommitIsRefusedBeforeTheBuild(t *testing.T) {
 	dir := w.repository("acme/porch", map[string]string{"a": "1"})
 	cmd := w.client("ana", dir, "send-pack", w.sshURL("acme/porch"), "HEAD^{tree}:refs/heads/main")
 	out, err := cmd.CombinedOutput()
-	if err == nil || len(w.pushes) != 0 {
+	if err == nil || len(w.handed()) != 0 {
 		t.Errorf("it was taken:\n%s", out)
 	}
 }
@@ -491,6 +491,51 @@ func TestTheServerStopsAndTellsWhoIsPushing(t *testing.T) {
 	}
 	says(t, r.out, "remote: error: the server is stopping", "remote: hint: try again in a moment")
 	w.clean()
+}
+
+func TestAPusherOverHTTPIsToldThatTheServerStops(t *testing.T) {
+	building := make(chan struct{})
+	w := newWorld(t, func(w *world) {
+		w.Limits.Grace = 1
+		w.OnPush = func(ctx context.Context, p source.Push, out io.Writer) error {
+			close(building)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+	})
+	dir := w.repository("acme/porch", map[string]string{"a": "1"})
+	ctx, stop := context.WithCancel(t.Context())
+	ran, done := make(chan error, 1), make(chan string, 1)
+	go func() { ran <- w.Run(ctx) }()
+	go func() {
+		out, _ := w.client("ana", dir, "push", w.webURL("ana", "acme/porch"), "main").CombinedOutput()
+		done <- string(out)
+	}()
+	receive(t, building, "the build")
+	stop()
+	check(t, receive(t, ran, "the end of Run"))
+	says(t, receive(t, done, "the end of the push"), "remote: error: the server is stopping")
+}
+
+func TestAnAcceptedPushMovesItsRefThoughThePusherHasLeft(t *testing.T) {
+	building := make(chan struct{})
+	w := newWorld(t, func(w *world) {
+		w.OnPush = func(ctx context.Context, p source.Push, out io.Writer) error {
+			close(building)
+			<-ctx.Done()
+			return nil // too late to go back
+		}
+	})
+	dir := w.repository("acme/porch", map[string]string{"a": "1"})
+	cmd := w.client("ana", dir, "push", "dunlin", "main")
+	check(t, cmd.Start())
+	receive(t, building, "the build")
+	check(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL))
+	_ = cmd.Wait()
+	check(t, w.stop())
+	if w.ref("acme/porch", "refs/heads/main") == "" {
+		t.Error("what was accepted is not kept")
+	}
 }
 
 func TestAStoppingServerLetsAPushEnd(t *testing.T) {

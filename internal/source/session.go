@@ -126,19 +126,11 @@ func (s *Server) serve(ctx context.Context, actor fleet.Actor, r Repository, ser
 		return fmt.Errorf("run %s: %w", service, err)
 	}
 
-	// The client leaves, or must: ask the whole group to end, then see to it. A push that has come to
-	// its hooks is first let end by itself: the hook tells the pusher why.
 	done := make(chan struct{})
 	killed := make(chan struct{})
 	stopKill := context.AfterFunc(ctx, func() {
 		defer close(killed)
-		group := -cmd.Process.Pid
-		if x.hooked.Load() && fault.KindOf(context.Cause(ctx)) != fault.Internal && wait(done, killDelay) {
-			return
-		}
-		_ = syscall.Kill(group, syscall.SIGTERM)
-		if !wait(done, killDelay) {
-			_ = syscall.Kill(group, syscall.SIGKILL)
+		if !x.end(cmd.Process.Pid, done) {
 			c.abort()
 		}
 	})
@@ -154,6 +146,7 @@ func (s *Server) serve(ctx context.Context, actor fleet.Actor, r Repository, ser
 	_, copyErr := io.Copy(&watched{w: c.out, idle: x.idle}, stdout)
 	if copyErr != nil {
 		cancel(fmt.Errorf("%w: %w", errLeft, copyErr))
+		_, _ = io.Copy(io.Discard, stdout) // git ends in order, not by a broken pipe
 	}
 	err = cmd.Wait()
 	close(done)
@@ -164,14 +157,21 @@ func (s *Server) serve(ctx context.Context, actor fleet.Actor, r Repository, ser
 		hooks.close() // no hook outlives its push
 	}
 
-	if cause := context.Cause(ctx); cause != nil && !x.told.Load() {
-		complain(c.errOut, cause, "")
+	code := cmd.ProcessState.ExitCode()
+	if code < 0 { // a signal
+		code = 1
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		code = max(code, 1)
+		if ours(cause) && !x.told.Load() {
+			complain(c.errOut, cause, "")
+		}
 	}
 	clean = cmd.ProcessState.Success()
 	if !clean {
 		s.log().Debug("git ended badly", "fleet", r.Slug, "actor", actor.Name, "service", service, "err", err, "stderr", stderr.String())
 	}
-	c.finish(max(cmd.ProcessState.ExitCode(), boolCode(ctx.Err() != nil)))
+	c.finish(code)
 	if service == receivePack {
 		select {
 		case <-received:
@@ -213,11 +213,22 @@ func wait(done <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-func boolCode(bad bool) int {
-	if bad {
-		return 1
+// ours reports whether it was this server that ended a session, rather than the client.
+func ours(cause error) bool { return fault.KindOf(cause) != fault.Internal }
+
+// end asks the process group of a session to end, then sees to it. It reports whether being asked was enough.
+func (x *session) end(pid int, done <-chan struct{}) bool {
+	// A push that has come to its hooks ends by itself: one that was accepted moves its refs, and any other is
+	// refused, with the reason when there is somebody to read it.
+	if x.hooked.Load() && wait(done, killDelay) {
+		return true
 	}
-	return 0
+	_ = syscall.Kill(-pid, syscall.SIGTERM)
+	if wait(done, killDelay) {
+		return true
+	}
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	return false
 }
 
 func (s *Server) enter(ctx context.Context, x *session, most int) error {
@@ -233,6 +244,19 @@ func (s *Server) enter(ctx context.Context, x *session, most int) error {
 	}
 	s.sessions[x] = struct{}{}
 	return nil
+}
+
+// running are the sessions of one fleet's repository, of every one for 0.
+func (s *Server) running(fleetID int64) []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*session
+	for x := range s.sessions {
+		if fleetID == 0 || x.repo.Fleet == fleetID {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 // leave counts a session out. When its git did not end well, the quarantine may be left, whose name only git knew;
@@ -255,18 +279,12 @@ func (s *Server) leave(x *session, clean bool) {
 		return
 	}
 	defer unlock()
-	s.mu.Lock()
-	last := true
-	for other := range s.sessions {
-		last = last && other.repo.Fleet != id
-	}
-	if last {
-		delete(s.dirty, id)
-	}
-	s.mu.Unlock()
-	if !last {
+	if len(s.running(id)) > 0 {
 		return
 	}
+	s.mu.Lock()
+	delete(s.dirty, id)
+	s.mu.Unlock()
 	if err := remove(s.path(id), quarantines...); err != nil {
 		s.log().Warn("remove what a push left behind", "fleet", x.repo.Slug, "err", err)
 	}
@@ -291,34 +309,41 @@ func complain(w io.Writer, err error, reference string) {
 // idleness calls expired when nothing has happened for a while, hooks under way aside.
 type idleness struct {
 	after time.Duration
+	start time.Time
 	timer *time.Timer
+	last  atomic.Int64 // when something happened, in nanoseconds since start
 	busy  atomic.Int32
 }
 
 func newIdleness(after time.Duration, expired func()) *idleness {
-	i := &idleness{after: after}
+	i := &idleness{after: after, start: time.Now()}
 	armed := make(chan struct{})
 	i.timer = time.AfterFunc(after, func() {
 		<-armed
-		if i.busy.Load() > 0 {
+		busy := i.busy.Load() > 0
+		left := after - (time.Since(i.start) - time.Duration(i.last.Load()))
+		switch {
+		case busy:
 			i.timer.Reset(after)
-			return
+		case left > 0:
+			i.timer.Reset(left)
+		default:
+			expired()
 		}
-		expired()
 	})
 	close(armed)
 	return i
 }
 
-func (i *idleness) touch() { i.timer.Reset(i.after) }
+func (i *idleness) touch() { i.last.Store(int64(time.Since(i.start))) }
 func (i *idleness) stop()  { i.timer.Stop() }
 
 // hold keeps the session from being idle until release is called.
 func (i *idleness) hold() (release func()) {
 	i.busy.Add(1)
 	return func() {
+		i.touch() // before: whoever finds it not busy finds it touched
 		i.busy.Add(-1)
-		i.touch()
 	}
 }
 

@@ -50,8 +50,8 @@ type Server struct {
 	// reads its fault sentence. What it writes to out reaches the pusher at once. Pushes to one repository are
 	// decided one after the other. ctx ends when the pusher leaves. May be nil. out takes concurrent writes.
 	OnPush func(ctx context.Context, p Push, out io.Writer) error
-	// OnPushed runs after the refs have moved, while the pusher is still there to read; ctx ends when it leaves.
-	// May be nil.
+	// OnPushed runs after the refs have moved, while the pusher is still there to read; ctx ends when it leaves. A
+	// pusher who left before is not worth the call. May be nil.
 	OnPushed func(ctx context.Context, p Push, out io.Writer)
 	// Submodules bounds what the server fetches for an archive.
 	Submodules Submodules
@@ -146,8 +146,8 @@ func (s *Server) path(fleetID int64) string {
 	return filepath.Join(s.Dir, strconv.FormatInt(fleetID, 10)+".git")
 }
 
-func (s *Server) etc() string { return filepath.Join(s.Dir, "etc") } // what prepare writes
-func (s *Server) run() string { return filepath.Join(s.Dir, "run") } // sockets of pushes under way
+func (s *Server) etcDir() string { return filepath.Join(s.Dir, "etc") } // what prepare writes
+func (s *Server) runDir() string { return filepath.Join(s.Dir, "run") } // sockets of pushes under way
 
 // prepare makes the folders, git's configuration and the hook scripts, and takes away what a server that was killed
 // left behind. Everything that runs git calls it first.
@@ -163,12 +163,12 @@ func (s *Server) prepare() error {
 	if len(s.Hook) == 0 || !filepath.IsAbs(s.Hook[0]) {
 		return fmt.Errorf("prepare repositories: the hook's program %q is not an absolute path", s.Hook)
 	}
-	for _, dir := range []string{s.run(), s.submoduleDir(), filepath.Join(s.etc(), "hooks")} {
+	for _, dir := range []string{s.runDir(), s.submoduleDir(), filepath.Join(s.etcDir(), "hooks")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("prepare repositories: %w", err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(s.etc(), "gitconfig"), []byte(s.gitConfig()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.etcDir(), "gitconfig"), []byte(s.gitConfig()), 0o600); err != nil {
 		return fmt.Errorf("prepare repositories: %w", err)
 	}
 	for _, stage := range []string{preReceive, postReceive} {
@@ -176,7 +176,7 @@ func (s *Server) prepare() error {
 		for _, word := range slices.Concat(s.Hook, []string{stage}) {
 			script += " '" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 		}
-		if err := writeProgram(filepath.Join(s.etc(), "hooks", stage), script+"\n"); err != nil {
+		if err := writeProgram(filepath.Join(s.etcDir(), "hooks", stage), script+"\n"); err != nil {
 			return fmt.Errorf("prepare repositories: %w", err)
 		}
 	}
@@ -233,7 +233,7 @@ func (s *Server) gitConfig() string {
 	followRedirects = false
 	lowSpeedLimit = 1000
 	lowSpeedTime = 60
-`, configQuote(filepath.Join(s.etc(), "hooks")), s.Limits.orDefaults().Pack)
+`, configQuote(filepath.Join(s.etcDir(), "hooks")), s.Limits.orDefaults().Pack)
 }
 
 func configQuote(v string) string {
@@ -249,7 +249,7 @@ func (s *Server) Create(ctx context.Context, fleetID int64) error {
 		return nil
 	}
 	// Made aside and renamed, so that a repository is there whole or not at all.
-	tmp, err := os.MkdirTemp(s.run(), "new-")
+	tmp, err := os.MkdirTemp(s.runDir(), "new-")
 	if err != nil {
 		return fmt.Errorf("create repository of fleet %d: %w", fleetID, err)
 	}
@@ -271,15 +271,10 @@ func (s *Server) Remove(ctx context.Context, fleetID int64) error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	var open []*session
-	for x := range s.sessions {
-		if x.repo.Fleet == fleetID {
-			x.cancel(errRemoved)
-			open = append(open, x)
-		}
+	open := s.running(fleetID)
+	for _, x := range open {
+		x.cancel(errRemoved)
 	}
-	s.mu.Unlock()
 	for _, x := range open {
 		select {
 		case <-x.ended:
@@ -287,7 +282,7 @@ func (s *Server) Remove(ctx context.Context, fleetID int64) error {
 			return fmt.Errorf("remove repository of fleet %d: %w", fleetID, context.Cause(ctx))
 		}
 	}
-	trash, err := os.MkdirTemp(s.run(), "old-")
+	trash, err := os.MkdirTemp(s.runDir(), "old-")
 	if err != nil {
 		return fmt.Errorf("remove repository of fleet %d: %w", fleetID, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net/http"
@@ -47,8 +48,7 @@ type upstream struct {
 	web    *httptest.Server
 }
 
-func (w *world) upstream(wrap func(http.Handler) http.Handler) *upstream {
-	t := w.t
+func newUpstream(t *testing.T, wrap func(http.Handler) http.Handler) *upstream {
 	t.Helper()
 	self, err := os.Executable()
 	check(t, err)
@@ -96,8 +96,8 @@ func certificate(t *testing.T, names ...string) (tls.Certificate, []byte) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// trust lets w fetch from up.
-func (w *world) trust(up *upstream) {
+// trusted lets a world fetch from up.
+func (up *upstream) trusted(w *world) {
 	w.Submodules.Private, w.Submodules.CAFile = []string{up.host()}, up.caFile
 }
 
@@ -109,7 +109,7 @@ func TestASubmoduleInAnotherFleetIsMerged(t *testing.T) {
 	dir := w.repository("acme/porch", map[string]string{"main.go": "package main\n"})
 	w.gitlink(dir, "third party/lib", "../garden.git", commit)
 	w.git(dir, "push", "dunlin", "main")
-	got := w.tars[w.git(dir, "rev-parse", "HEAD")]
+	got := w.built(w.git(dir, "rev-parse", "HEAD"))
 	if got["third party/lib/lib.go"].content != "package lib\n" || got["main.go"].content != "package main\n" {
 		t.Errorf("the archive has %v", got)
 	}
@@ -148,9 +148,8 @@ func TestASubmoduleOverHTTPSIsFetchedOnceAndItsOwnSubmodulesToo(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			up := w.upstream(wrap)
-			w.trust(up)
+			up := newUpstream(t, wrap)
+			w := newWorld(t, up.trusted)
 			two := w.repository("acme/porch", map[string]string{"two": "2"})
 			inner := w.git(two, "rev-parse", "HEAD")
 			w.commit(two, "later", map[string]string{"two": "3"})
@@ -164,7 +163,7 @@ func TestASubmoduleOverHTTPSIsFetchedOnceAndItsOwnSubmodulesToo(t *testing.T) {
 			dir := w.repository("acme/porch", map[string]string{"main": "0"})
 			w.gitlink(dir, "lib", up.url+"/one.git", outer)
 			says(t, w.git(dir, "push", "dunlin", "main"), "remote: fetching submodule lib from "+up.url+"/one.git", "remote: fetching submodule lib/deep from "+up.url+"/two")
-			got := w.tars[w.git(dir, "rev-parse", "HEAD")]
+			got := w.built(w.git(dir, "rev-parse", "HEAD"))
 			if got["main"].content != "0" || got["lib/one"].content != "1" || got["lib/deep/two"].content != "2" {
 				t.Errorf("the archive has %v", got)
 			}
@@ -179,9 +178,8 @@ func TestASubmoduleOverHTTPSIsFetchedOnceAndItsOwnSubmodulesToo(t *testing.T) {
 }
 
 func TestGitConnectsToTheAddressThatWasChecked(t *testing.T) {
-	w := newWorld(t)
-	up := w.upstream(nil)
-	w.trust(up)
+	up := newUpstream(t, nil)
+	w := newWorld(t, up.trusted)
 	check(t, w.Create(t.Context(), 1))
 	dir := w.repository("acme/porch", nil)
 	w.git(dir, "push", "--quiet", up.one, "main")
@@ -223,13 +221,10 @@ func TestASubmoduleThatCannotBeFetchedIsRefusedWithTheReason(t *testing.T) {
 }
 
 func TestWhatAServerOfASubmoduleMayAnswer(t *testing.T) {
-	stop := make(chan struct{})
-	t.Cleanup(func() { close(stop) })
-	w := newWorld(t)
 	var secret http.HandlerFunc = func(http.ResponseWriter, *http.Request) { t.Error("a redirect led to a private host") }
 	inside := httptest.NewTLSServer(secret)
 	t.Cleanup(inside.Close)
-	up := w.upstream(func(h http.Handler) http.Handler {
+	up := newUpstream(t, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			switch strings.TrimSuffix(r.URL.Path, "/info/refs") {
 			case "/git/org/locked":
@@ -244,19 +239,12 @@ func TestWhatAServerOfASubmoduleMayAnswer(t *testing.T) {
 				http.Redirect(rw, r, inside.URL+"/x/info/refs?service=git-upload-pack", http.StatusFound)
 			case "/git/org/plain":
 				http.Redirect(rw, r, "http://"+r.Host+r.URL.RequestURI(), http.StatusFound)
-			case "/git/org/slow":
-				select {
-				case <-stop:
-				case <-r.Context().Done():
-				}
 			default:
 				h.ServeHTTP(rw, r)
 			}
 		})
 	})
-	w.trust(up)
-	w.Submodules.Private = []string{up.host()}
-	w.Submodules.Size = 1 << 20
+	w := newWorld(t, up.trusted, func(w *world) { w.Submodules.Size = 1 << 20 })
 	big := w.repository("acme/porch", map[string]string{"noise": noise(4 << 20)})
 	w.git(big, "push", "--quiet", up.two, "main")
 	large := w.git(big, "rev-parse", "HEAD")
@@ -272,11 +260,7 @@ func TestWhatAServerOfASubmoduleMayAnswer(t *testing.T) {
 		{"/plain", commit, ""}, // Private allows http; the listener speaks TLS alone
 		{"/one.git", commit, "commit " + commit + " is not there"},
 		{"/two.git", large, "it has more than 1 MB"},
-		{"/slow", commit, "it took longer than 300ms"},
 	} {
-		if c.url == "/slow" {
-			w.Submodules.Timeout = 300 * time.Millisecond
-		}
 		w.git(dir, "reset", "--quiet", "--hard", base)
 		w.gitlink(dir, "lib", up.url+c.url, c.commit)
 		out, err := w.try("ana", dir, "push", "--force", "dunlin", "main")
@@ -290,8 +274,34 @@ func TestWhatAServerOfASubmoduleMayAnswer(t *testing.T) {
 	}
 }
 
+func TestASubmoduleMustComeInTime(t *testing.T) {
+	up := newUpstream(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	})
+	w := newWorld(t, up.trusted, func(w *world) { w.Submodules.Timeout = 300 * time.Millisecond })
+	dir := w.repository("acme/porch", nil)
+	w.gitlink(dir, "lib", up.url+"/one.git", strings.Repeat("1", 40))
+	out, err := w.try("ana", dir, "push", "dunlin", "main")
+	if err == nil {
+		t.Error("it was taken")
+	}
+	says(t, out, "error: cannot fetch submodule lib ("+up.url+"/one.git): it took longer than 300ms")
+}
+
 func TestAnArchiveHoldsTheTreeAsItIs(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(w *world) {
+		build := w.OnPush
+		w.OnPush = func(ctx context.Context, p source.Push, out io.Writer) error {
+			var once, twice bytes.Buffer
+			if err := errors.Join(p.Archive(ctx, &once), p.Archive(ctx, &twice)); err != nil {
+				return err
+			}
+			if !bytes.Equal(once.Bytes(), twice.Bytes()) {
+				t.Error("the same commit gives different archives")
+			}
+			return build(ctx, p, out)
+		}
+	})
 	dir := w.repository("acme/porch", nil)
 	files := map[string]string{
 		".gitattributes": "secret export-ignore\nversion export-subst\n*.bin filter=lfs\n", "secret": "s", "version": "$Format:%H$",
@@ -305,23 +315,8 @@ func TestAnArchiveHoldsTheTreeAsItIs(t *testing.T) {
 	check(t, os.WriteFile(filepath.Join(dir, "run.sh"), []byte("#!/bin/sh\n"), 0o755))
 	check(t, os.Symlink("../../etc/passwd", filepath.Join(dir, "link")))
 	commit := w.commit(dir, "all kinds", nil)
-	var again bytes.Buffer
-	build := w.OnPush
-	w.OnPush = func(ctx context.Context, p source.Push, out io.Writer) error {
-		if err := p.Archive(ctx, &again); err != nil {
-			return err
-		}
-		var twice bytes.Buffer
-		if err := p.Archive(ctx, &twice); err != nil {
-			return err
-		}
-		if !bytes.Equal(again.Bytes(), twice.Bytes()) {
-			t.Error("the same commit gives different archives")
-		}
-		return build(ctx, p, out)
-	}
 	says(t, w.git(dir, "push", "dunlin", "main"), "remote: warning: model.bin is a Git LFS pointer; LFS is not supported")
-	got := w.tars[commit]
+	got := w.built(commit)
 	for name, content := range files {
 		if got[name].content != content || got[name].mode != 0o644 {
 			t.Errorf("%s is %+v, want %q", name, got[name], content)
@@ -333,9 +328,7 @@ func TestAnArchiveHoldsTheTreeAsItIs(t *testing.T) {
 }
 
 func TestAnArchiveIsBounded(t *testing.T) {
-	w := newWorld(t)
-	w.Limits.Archive = 1 << 20
-	w.Limits.Files = 50
+	w := newWorld(t, func(w *world) { w.Limits.Archive, w.Limits.Files = 1<<20, 50 })
 	dir := w.repository("acme/porch", map[string]string{"zeros": strings.Repeat("\x00", 2<<20)}) // nothing, packed
 	out, err := w.try("ana", dir, "push", "dunlin", "main")
 	if err == nil {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -279,6 +280,27 @@ func (w *world) has(slug, commit string) bool {
 	w.t.Helper()
 	_, err := w.inside(slug, "cat-file", "-e", commit)
 	return err == nil
+}
+
+// handed are the pushes that OnPush has seen so far.
+func (w *world) handed() []source.Push {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.pushes)
+}
+
+// built is what the archive of a commit held.
+func (w *world) built(commit string) map[string]file {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tars[commit]
+}
+
+// refuse makes every further push fail with err.
+func (w *world) refuse(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refusal = err
 }
 
 func untar(t *testing.T, r io.Reader) map[string]file {

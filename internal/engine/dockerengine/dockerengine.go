@@ -7,6 +7,9 @@
 // Engines whose API is older than 1.44 join a new container to one network only. The others are noted in the label
 // io.dunlin.endpoints, which Inspect does not show, and joined by Create; Start sees to it that they are, so that an
 // agent killed in between does not start half a container.
+//
+// The package is long for what it does: the contract's container has some fifty fields, and each is written in one
+// place (write.go) and read in another (read.go).
 package dockerengine
 
 import (
@@ -202,10 +205,7 @@ func containers(ctx context.Context, api *client.Client) ([]engine.Container, er
 		if err != nil {
 			return nil, err
 		}
-		c, err := read(r)
-		if err != nil {
-			return nil, err
-		}
+		c := read(r)
 		all = append(all, c)
 		names[c.ID] = c.Name
 	}

@@ -21,20 +21,29 @@ import (
 )
 
 func TestDockerKeepsTheContract(t *testing.T) {
-	host := testEngine(t)
+	p := somewhere(t)
 	enginetest.Run(t, func(t *testing.T) (engine.Engine, enginetest.Fixture) {
-		return open(t, host), fixture(t, host)
+		return open(t, p.host), fixture(p)
 	})
+	for name, f := range map[string]func(*testing.T, place){
+		"AContainerThatWasMadeByHalfIsFinishedBeforeItRuns":   madeByHalf,
+		"AnImageOfTwoNamesKeepsTheOneThatAContainerUses":      twoNames,
+		"ContainersLogToABoundedFileThatCanBeRead":            boundedLog,
+		"AMissingFolderOfTheHostIsMadeAndAMissingVolumeIsNot": missingMounts,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, p)
+		})
+	}
 }
 
-func TestAContainerThatWasMadeByHalfIsFinishedBeforeItRuns(t *testing.T) {
-	t.Parallel()
-	host := testEngine(t)
-	e, ctx := open(t, host), context.Background()
-	api, err := client.New(client.WithHost(host))
+func madeByHalf(t *testing.T, p place) {
+	e, ctx := open(t, p.host), context.Background()
+	api, err := client.New(client.WithHost(p.host))
 	ok(t, err)
 	defer api.Close()
-	ref := newShelf(t).put(t, image(t, random(t, 1000)))
+	ref := newShelf(t, p).put(t, image(t, random(t, 1000)))
 	name := unique()
 	t.Cleanup(func() {
 		ok(t, e.Remove(ctx, name))
@@ -83,9 +92,8 @@ func TestAContainerThatWasMadeByHalfIsFinishedBeforeItRuns(t *testing.T) {
 	}
 }
 
-func TestAnImageOfTwoNamesKeepsTheOneThatAContainerUses(t *testing.T) {
-	t.Parallel()
-	e, ctx, s := open(t, testEngine(t)), context.Background(), newShelf(t)
+func twoNames(t *testing.T, p place) {
+	e, ctx, s := open(t, p.host), context.Background(), newShelf(t, p)
 	i, name := image(t, random(t, 1000)), unique()
 	used, other := s.put(t, i), s.put(t, i)
 	t.Cleanup(func() {
@@ -110,14 +118,36 @@ func TestAnImageOfTwoNamesKeepsTheOneThatAContainerUses(t *testing.T) {
 	t.Errorf("images: %+v", state.Images)
 }
 
-func TestContainersLogToABoundedFileThatCanBeRead(t *testing.T) {
-	t.Parallel()
-	host := testEngine(t)
-	e, ctx := open(t, host), context.Background()
-	api, err := client.New(client.WithHost(host))
+func missingMounts(t *testing.T, p place) {
+	e, ctx := open(t, p.host), context.Background()
+	api, err := client.New(client.WithHost(p.host))
 	ok(t, err)
 	defer api.Close()
-	ref, name := newShelf(t).put(t, image(t, random(t, 1000))), unique()
+	ref, name := newShelf(t, p).put(t, image(t, random(t, 1000))), unique()
+	folder := filepath.Join(t.TempDir(), "made", "here")
+	t.Cleanup(func() {
+		ok(t, e.Remove(ctx, name))
+		ok(t, e.RemoveImage(ctx, ref))
+	})
+	ok(t, e.Pull(ctx, ref, engine.Credentials{}, nil))
+	c := engine.Container{Name: name, Image: ref, NetworkMode: "none", Mounts: []engine.Mount{{Volume: name, Target: "/v"}}}
+	if err := e.Create(ctx, c); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("without its volume: %v", err)
+	}
+	if _, err := api.VolumeInspect(ctx, name, client.VolumeInspectOptions{}); err == nil {
+		t.Error("a volume was made that nobody will remove")
+	}
+	c.Mounts = []engine.Mount{{Host: folder, Target: "/f"}}
+	ok(t, e.Create(ctx, c))
+	ok(t, e.Start(ctx, name))
+}
+
+func boundedLog(t *testing.T, p place) {
+	e, ctx := open(t, p.host), context.Background()
+	api, err := client.New(client.WithHost(p.host))
+	ok(t, err)
+	defer api.Close()
+	ref, name := newShelf(t, p).put(t, image(t, random(t, 1000))), unique()
 	t.Cleanup(func() {
 		ok(t, e.Remove(ctx, name))
 		ok(t, e.RemoveImage(ctx, ref))

@@ -18,7 +18,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,11 +36,24 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// testEngine is the host of the engine that tests may use; without one the test is skipped.
-func testEngine(t *testing.T) string {
+// place is an engine that tests may use and the network on which it finds their registries.
+type place struct {
+	host   string
+	listen func() (net.Listener, error)
+}
+
+// somewhere is a place for containers. DUNLIN_TEST_ENGINE says which engine; otherwise it is one of the test's own, and
+// only where that cannot be, the machine's: an agent that runs there takes all that is supervised for its own, and
+// removes it.
+func somewhere(t *testing.T) place {
 	t.Helper()
 	host := os.Getenv("DUNLIN_TEST_ENGINE")
 	if host == "" {
+		d, err := newDaemon(t, "512m")
+		if err == nil {
+			return d.place
+		}
+		t.Logf("no engine of the test's own: %v", err)
 		host = "unix:///var/run/docker.sock"
 	}
 	api, err := client.New(client.WithHost(host))
@@ -57,7 +69,7 @@ func testEngine(t *testing.T) string {
 		}
 		t.Skipf("no container engine: %v", err)
 	}
-	return host
+	return place{host, func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }}
 }
 
 func open(t *testing.T, host string) *dockerengine.Engine {
@@ -129,24 +141,18 @@ func image(t *testing.T, layers ...v1.Layer) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
+	config, err := i.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
 	i, err = mutate.ConfigFile(i, &v1.ConfigFile{
-		OS: "linux", Architecture: runtime.GOARCH, RootFS: must(t)(i.ConfigFile()).RootFS,
+		OS: "linux", Architecture: runtime.GOARCH, RootFS: config.RootFS,
 		Config: v1.Config{Entrypoint: []string{"/probe"}, Labels: map[string]string{"maker": "the suite"}, Env: []string{"IMAGE=1"}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return i
-}
-
-func must(t *testing.T) func(*v1.ConfigFile, error) *v1.ConfigFile {
-	return func(c *v1.ConfigFile, err error) *v1.ConfigFile {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
 }
 
 // shelf is a registry in this process, and what tests do to the requests it gets.
@@ -157,16 +163,12 @@ type shelf struct {
 	edit []func(w http.ResponseWriter, r *http.Request, next http.Handler) (handled bool)
 }
 
-func newShelf(t *testing.T) *shelf {
+func newShelf(t *testing.T, p place) *shelf {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") // engines take loopback registries without TLS
+	l, err := p.listen() // on loopback, where engines take registries without TLS
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newShelfAt(t, l)
-}
-
-func newShelfAt(t *testing.T, l net.Listener) *shelf {
 	s := &shelf{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0))), host: l.Addr().String()}
 	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -292,39 +294,22 @@ func (s *shelf) ask(who engine.Credentials) {
 	})
 }
 
-// count counts the requests for the blob of l.
-func (s *shelf) count(t *testing.T, l v1.Layer) *atomic.Int64 {
-	t.Helper()
-	digest, err := l.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := new(atomic.Int64)
-	s.when(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
-		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/blobs/"+digest.String()) {
-			n.Add(1)
-		}
-		return false
-	})
-	return n
-}
-
-func fixture(t *testing.T, host string) enginetest.Fixture {
+func fixture(p place) enginetest.Fixture {
 	return enginetest.Fixture{
-		Image: func(t *testing.T) string { return newShelf(t).put(t, image(t, random(t, 1000))) },
+		Image: func(t *testing.T) string { return newShelf(t, p).put(t, image(t, random(t, 1000))) },
 		Slow: func(t *testing.T) (string, func()) {
-			s, large := newShelf(t), random(t, 4<<20)
+			s, large := newShelf(t, p), random(t, 4<<20)
 			ref := s.put(t, image(t, random(t, 1000), large))
 			return ref, s.stall(t, large)
 		},
 		Private: func(t *testing.T) (string, engine.Credentials) {
-			s, who := newShelf(t), engine.Credentials{Username: "d_1", Password: "secret"}
+			s, who := newShelf(t, p), engine.Credentials{Username: "d_1", Password: "secret"}
 			ref := s.put(t, image(t, random(t, 1000)))
 			s.ask(who)
 			return ref, who
 		},
 		Forged: func(t *testing.T) string {
-			s := newShelf(t)
+			s := newShelf(t, p)
 			forged := image(t, random(t, 2000))
 			s.put(t, forged)
 			ref := s.put(t, image(t, random(t, 1000)))
@@ -342,19 +327,19 @@ func fixture(t *testing.T, host string) enginetest.Fixture {
 			})
 			return ref
 		},
-		Foreign: func(t *testing.T, name string) func() error { return foreign(t, host, name) },
+		Foreign: func(t *testing.T, name string) func() error { return foreign(t, p, name) },
 	}
 }
 
 // foreign makes objects that the agent did not.
-func foreign(t *testing.T, host, name string) (intact func() error) {
+func foreign(t *testing.T, p place, name string) (intact func() error) {
 	t.Helper()
 	ctx := context.Background()
-	api, err := client.New(client.WithHost(host))
+	api, err := client.New(client.WithHost(p.host))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ref := newShelf(t).put(t, image(t, random(t, 1000)))
+	ref := newShelf(t, p).put(t, image(t, random(t, 1000)))
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

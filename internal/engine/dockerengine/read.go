@@ -17,12 +17,12 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// read is what the engine says of a container in the words of the contract.
-func read(r client.ContainerInspectResult) (engine.Container, error) {
+// read is what the engine says of a container in the words of the contract. One that an engine cannot describe in
+// full, since its removal failed by half, is described as far as it goes.
+func read(r client.ContainerInspectResult) engine.Container {
 	x := r.Container
-	if x.Config == nil || x.HostConfig == nil || x.State == nil || x.NetworkSettings == nil {
-		return engine.Container{}, fmt.Errorf("the engine describes container %s in part only", x.ID)
-	}
+	x.Config, x.HostConfig = cmp.Or(x.Config, &container.Config{}), cmp.Or(x.HostConfig, &container.HostConfig{})
+	x.State, x.NetworkSettings = cmp.Or(x.State, &container.State{}), cmp.Or(x.NetworkSettings, &container.NetworkSettings{})
 	c := engine.Container{Name: strings.TrimPrefix(x.Name, "/"), ID: x.ID}
 	readNetworks(&c, x)
 	readConfig(&c, x.Config)
@@ -30,9 +30,9 @@ func read(r client.ContainerInspectResult) (engine.Container, error) {
 	readMounts(&c, x.HostConfig)
 	readState(&c, x)
 	if len(c.Networks) > 0 {
-		c.MACAddress = readMAC(r)
+		c.MACAddress = readMAC(x, r.Raw)
 	}
-	return c, nil
+	return c
 }
 
 func readConfig(c *engine.Container, x *container.Config) {
@@ -186,14 +186,14 @@ func notedEndpoints(labels map[string]string) (all []engine.Endpoint, err error)
 }
 
 // readMAC is the address asked for: of the container before API 1.44, of its first endpoint since.
-func readMAC(r client.ContainerInspectResult) string {
+func readMAC(x container.InspectResponse, raw []byte) string {
 	var old struct {
 		Config struct{ MacAddress string }
 	}
-	if json.Unmarshal(r.Raw, &old) == nil && old.Config.MacAddress != "" {
+	if json.Unmarshal(raw, &old) == nil && old.Config.MacAddress != "" {
 		return old.Config.MacAddress
 	}
-	if e := r.Container.NetworkSettings.Networks[string(r.Container.HostConfig.NetworkMode)]; e != nil && len(e.MacAddress) > 0 {
+	if e := x.NetworkSettings.Networks[string(x.HostConfig.NetworkMode)]; e != nil && len(e.MacAddress) > 0 {
 		return e.MacAddress.String()
 	}
 	return ""

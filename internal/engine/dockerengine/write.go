@@ -2,6 +2,7 @@ package dockerengine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -121,16 +122,7 @@ func hostConfig(c engine.Container) (*container.HostConfig, error) {
 		path, options, _ := strings.Cut(t, ":")
 		h.Tmpfs[path] = options
 	}
-	return h, joinErrors(dns(h, c), restart(h, c), mounts(h, c), ports(h, c))
-}
-
-func joinErrors(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return h, errors.Join(dns(h, c), restart(h, c), mounts(h, c), ports(h, c))
 }
 
 func dns(h *container.HostConfig, c engine.Container) error {

@@ -14,11 +14,11 @@ import (
 // stopped, then ends with code 0, and is healthy.
 type Behaviour struct {
 	Lines     []Written
-	Exits     bool          // by itself, After the start, with Code
-	After     time.Duration //
-	Code      int           //
-	Deaf      bool          // to the stop signal: only a kill ends it
-	Unhealthy bool          // to its health check
+	Exits     bool // by itself, After the start, with Code
+	After     time.Duration
+	Code      int
+	Deaf      bool // to the stop signal: only a kill ends it
+	Unhealthy bool // to its health check
 }
 
 // Written is a line that a container writes After its start.

@@ -1,12 +1,14 @@
 // Package enginetest holds what the engine contract is tested with: a suite that holds any driver to every promise of
 // engine.Engine, and Fake, an engine in memory that keeps the same promises and has faults at will. It does not own
-// the contract, and nothing but tests may import it.
+// the contract, and nothing but tests may import it. Its files are the suite (suite_*.go) and the fake (fake*.go); they
+// are one package, and longer than most, because the suite's images and the fake's containers run one program, Probe.
 package enginetest
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -80,6 +82,13 @@ type trial struct {
 
 // patience is how long an engine may take for anything; only a broken one does.
 const patience = 60 * time.Second
+
+// subnet is three bytes of a network that no other test has.
+func (t *trial) subnet() string {
+	var b [2]byte
+	rand.Read(b[:])
+	return fmt.Sprintf("10.%d.%d", 100+b[0]%150, b[1])
+}
 
 func (t *trial) name(of string) string { return t.prefix + "-" + of }
 

@@ -69,7 +69,8 @@ func NewFake() *Fake {
 
 var _ engine.Engine = (*Fake)(nil)
 
-// Before has f called before every call of op: a word of Trace's lines ("start"), or a whole line ("start web").
+// Before has f called before every call of op: the beginning of Trace's lines ("start", "create network") or a whole
+// one ("start web"), or "info", "inspect" and "logs", which leave no trace.
 // When f returns an error, that is what the call returns, and nothing happens. f may panic, to stop the caller as if
 // it had been killed there. Hooks are called in the order they were added, without a lock.
 func (f *Fake) Before(op string, fn func() error) {
@@ -213,6 +214,7 @@ func (f *Fake) CreateNetwork(ctx context.Context, n engine.Network) error {
 		n = copyNetwork(n)
 		n.Labels = owned(n.Labels)
 		f.networks[n.Name] = n
+		f.touch()
 		return nil
 	})
 }
@@ -229,6 +231,7 @@ func (f *Fake) RemoveNetwork(ctx context.Context, name string) error {
 			}
 		}
 		delete(f.networks, name)
+		f.touch()
 		return nil
 	})
 }
@@ -242,6 +245,7 @@ func (f *Fake) CreateVolume(ctx context.Context, v engine.Volume) error {
 		v = copyVolume(v)
 		v.Labels = owned(v.Labels)
 		f.volumes[v.Name] = &volume{Volume: v, files: map[string]*string{}}
+		f.touch()
 		return nil
 	})
 }
@@ -259,6 +263,7 @@ func (f *Fake) RemoveVolume(ctx context.Context, name string) error {
 			}
 		}
 		delete(f.volumes, name)
+		f.touch()
 		return nil
 	})
 }
@@ -295,7 +300,8 @@ func (f *Fake) Events(ctx context.Context) <-chan struct{} {
 	return out
 }
 
-// act is every call that changes something: hooks, trace, and do under the lock with all that was due done.
+// act is every call that changes something: hooks, trace, and do under the lock with all that was due done. Who
+// changes something calls touch.
 func (f *Fake) act(ctx context.Context, op, what string, do func(now time.Time) error) error {
 	if err := f.enter(ctx, op, what); err != nil {
 		return err
@@ -304,9 +310,6 @@ func (f *Fake) act(ctx context.Context, op, what string, do func(now time.Time) 
 	now := time.Now()
 	f.advance(now)
 	err := do(now)
-	if err == nil {
-		f.touch()
-	}
 	f.mu.Unlock()
 	if err != nil {
 		return err

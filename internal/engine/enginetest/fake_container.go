@@ -27,12 +27,15 @@ type container struct {
 	lines   []engine.Line
 }
 
-// An engine waits this long before it restarts a container, and twice as long each time it ends again within tenSeconds.
+// An engine waits this long before it restarts a container, and twice as long each time it ends again within steady.
 const (
 	firstDelay   = 100 * time.Millisecond
 	longestDelay = time.Minute
-	tenSeconds   = 10 * time.Second
+	steady       = 10 * time.Second
 )
+
+// defaultGrace is what a container gets to end in when nobody says otherwise.
+const defaultGrace = 10 * time.Second
 
 func (c *container) alive() bool { return c.Status == engine.Running || c.Status == engine.Paused }
 
@@ -150,7 +153,7 @@ func (f *Fake) end(c *container, at time.Time) {
 	again := !c.byHand && (policy == "always" || policy == "unless-stopped" ||
 		policy == "on-failure" && c.code != 0 && (limit == 0 || c.Restarts < limit))
 	if again {
-		if c.delay == 0 || ran > tenSeconds {
+		if c.delay == 0 || ran > steady {
 			c.delay = firstDelay
 		}
 		c.Restarts++
@@ -237,6 +240,7 @@ func (f *Fake) Create(ctx context.Context, c engine.Container) error {
 		x.ID, x.Status, x.CreatedAt = f.id("container"), engine.Created, now
 		x.Health, x.ExitCode, x.Restarts, x.StartedAt, x.FinishedAt = "", 0, 0, time.Time{}, time.Time{}
 		f.containers[c.Name] = x
+		f.touch()
 		return nil
 	})
 }
@@ -310,7 +314,7 @@ func (f *Fake) stop(c *container, now time.Time, grace time.Duration) {
 			grace = c.StopGrace
 		}
 		if grace == 0 {
-			grace = tenSeconds
+			grace = defaultGrace
 		}
 		if at := now.Add(wholeSeconds(grace)); c.exitAt.IsZero() || at.Before(c.exitAt) {
 			c.exitAt, c.code = at, 137
@@ -342,6 +346,7 @@ func (f *Fake) Rename(ctx context.Context, name, to string) error {
 		delete(f.containers, name)
 		c.Name = to
 		f.containers[to] = c
+		f.touch()
 		return nil
 	})
 }
@@ -360,6 +365,7 @@ func (f *Fake) Remove(ctx context.Context, name string) error {
 		}
 		c.exitAt, c.againAt, c.checkAt, c.unsaid = time.Time{}, time.Time{}, time.Time{}, nil
 		delete(f.containers, name)
+		f.touch()
 		return nil
 	})
 }
@@ -484,64 +490,4 @@ func (f *Fake) lookupOf(c *container) func(string) bool {
 		}
 		return false
 	}
-}
-
-func wholeSeconds(d time.Duration) time.Duration {
-	return (d + time.Second - 1).Truncate(time.Second)
-}
-
-// normal is a copy of c in the normal form that Inspect promises.
-func normal(c engine.Container) engine.Container {
-	c.Labels, c.Sysctls = maps.Clone(c.Labels), maps.Clone(c.Sysctls)
-	for _, s := range []*[]string{
-		&c.Entrypoint, &c.Command, &c.Env, &c.CapAdd, &c.CapDrop, &c.SecurityOpt, &c.GroupAdd, &c.Devices,
-		&c.DeviceCgroupRules, &c.Tmpfs, &c.ExtraHosts, &c.DNS, &c.DNSSearch, &c.DNSOpt,
-	} {
-		*s = slices.Clone(*s)
-	}
-	c.Mounts, c.Networks, c.Ports, c.Ulimits = slices.Clone(c.Mounts), slices.Clone(c.Networks), slices.Clone(c.Ports), slices.Clone(c.Ulimits)
-	for i := range c.Networks {
-		c.Networks[i].Aliases, c.Networks[i].LinkLocal = slices.Clone(c.Networks[i].Aliases), slices.Clone(c.Networks[i].LinkLocal)
-	}
-	if c.Healthcheck != nil {
-		h := *c.Healthcheck
-		h.Test = slices.Clone(h.Test)
-		c.Healthcheck = &h
-	}
-	slices.Sort(c.Env)
-	slices.Sort(c.Tmpfs)
-	for _, caps := range [][]string{c.CapAdd, c.CapDrop} {
-		for i, name := range caps {
-			if name = strings.ToUpper(name); name != "ALL" && !strings.HasPrefix(name, "CAP_") {
-				name = "CAP_" + name
-			}
-			caps[i] = name
-		}
-		slices.Sort(caps)
-	}
-	for i, d := range c.Devices {
-		parts := strings.Split(d, ":")
-		if len(parts) == 1 {
-			parts = append(parts, parts[0])
-		}
-		if len(parts) == 2 {
-			parts = append(parts, "rwm")
-		}
-		c.Devices[i] = strings.Join(parts, ":")
-	}
-	slices.SortFunc(c.Mounts, func(a, b engine.Mount) int { return strings.Compare(a.Target, b.Target) })
-	slices.SortFunc(c.Networks, func(a, b engine.Endpoint) int { return strings.Compare(a.Network, b.Network) })
-	for i := range c.Ports {
-		if c.Ports[i].Protocol == "" {
-			c.Ports[i].Protocol = "tcp"
-		}
-	}
-	slices.SortFunc(c.Ports, func(a, b engine.Port) int {
-		key := func(p engine.Port) string {
-			return fmt.Sprintf("%05d %s %s %05d", p.Container, p.Protocol, p.HostIP, p.Host)
-		}
-		return strings.Compare(key(a), key(b))
-	})
-	c.StopGrace = wholeSeconds(c.StopGrace)
-	return c
 }

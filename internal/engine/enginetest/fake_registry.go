@@ -197,6 +197,7 @@ func (f *Fake) RemoveImage(ctx context.Context, ref string) error {
 			_, digest, _ := strings.Cut(ref, "@")
 			delete(f.images, digest)
 		}
+		f.touch()
 		return nil
 	})
 }

@@ -128,7 +128,7 @@ var containerChecks = []check{
 	{"ExitCodesAreKept", func(t *trial) {
 		c := t.container("c", "exit:3")
 		t.start(c)
-		if ended := t.status(c.Name, engine.Exited); ended.ExitCode != 3 || ended.Restarts != 0 || !ended.FinishedAt.After(ended.StartedAt) && !ended.FinishedAt.Equal(ended.StartedAt) {
+		if ended := t.status(c.Name, engine.Exited); ended.ExitCode != 3 || ended.Restarts != 0 || ended.FinishedAt.IsZero() {
 			t.Errorf("it ended as %+v", ended)
 		}
 	}},

@@ -13,7 +13,8 @@ import (
 var fieldChecks = []check{
 	{"EveryFieldComesBackAsItWasSet", func(t *trial) {
 		network, second, volume := t.name("net"), t.name("second"), t.name("vol")
-		t.network(engine.Network{Name: network, IPAM: []engine.IPAMPool{{Subnet: "10.213.77.0/24"}}})
+		net := t.subnet()
+		t.network(engine.Network{Name: network, IPAM: []engine.IPAMPool{{Subnet: net + ".0/24"}}})
 		t.network(engine.Network{Name: second})
 		t.volume(engine.Volume{Name: volume})
 		seen := map[string]bool{}
@@ -32,7 +33,7 @@ var fieldChecks = []check{
 					{Volume: volume, Target: "/c"}, {Host: "/tmp", Target: "/d"},
 				}
 				c.Tmpfs = []string{"/run", "/var/tmp:size=1m,mode=1777"}
-				c.Networks = []engine.Endpoint{{Network: network, Aliases: []string{"cam", "porch"}, IPv4: "10.213.77.7"}, {Network: second, Aliases: []string{"eye"}}}
+				c.Networks = []engine.Endpoint{{Network: network, Aliases: []string{"cam", "porch"}, IPv4: net + ".7"}, {Network: second, Aliases: []string{"eye"}}}
 				c.Ports = []engine.Port{
 					{Container: 53, Protocol: "udp", Host: 20053}, {Container: 80, Protocol: "tcp"},
 					{Container: 80, Protocol: "tcp", HostIP: "127.0.0.1", Host: 20080},
@@ -92,10 +93,11 @@ var fieldChecks = []check{
 		t.sameFields(c, got, map[string]bool{})
 	}},
 	{"WhatANetworkAndAVolumeAreComesBack", func(t *trial) {
+		net := t.subnet()
 		n := engine.Network{
 			Name: t.name("n"), Labels: map[string]string{engine.LabelSupervised: "true", engine.LabelSpec: "7"}, Internal: true,
 			Options: map[string]string{"com.docker.network.driver.mtu": "1400"},
-			IPAM:    []engine.IPAMPool{{Subnet: "10.214.78.0/24", Gateway: "10.214.78.1", IPRange: "10.214.78.128/25"}},
+			IPAM:    []engine.IPAMPool{{Subnet: net + ".0/24", Gateway: net + ".1", IPRange: net + ".128/25"}},
 		}
 		t.network(n)
 		v := engine.Volume{
@@ -121,7 +123,7 @@ var fieldChecks = []check{
 	{"WhatIsShownIsSortedByName", func(t *trial) {
 		for _, of := range []string{"b", "c", "a"} {
 			t.must(t.Create(t.Context(), t.container(of)))
-			t.network(engine.Network{Name: t.name(of), IPAM: []engine.IPAMPool{{Subnet: "10.215.7" + string(of[0]-'a'+'0') + ".0/24"}}})
+			t.network(engine.Network{Name: t.name(of), IPAM: []engine.IPAMPool{{Subnet: t.subnet() + ".0/24"}}})
 			t.volume(engine.Volume{Name: t.name(of)})
 		}
 		s, err := t.Inspect(t.Context())

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -44,11 +45,14 @@ func main() {
 			}
 			fmt.Println(string(text))
 		case "lookup":
-			if _, err := net.LookupHost(arg); err != nil {
+			// An engine that cannot ask the world for a name it does not know is long in saying so.
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			if _, err := net.DefaultResolver.LookupHost(ctx, arg); err != nil {
 				fmt.Println("no " + arg)
 			} else {
 				fmt.Println("found " + arg)
 			}
+			cancel()
 		case "wait":
 			d, err := time.ParseDuration(arg)
 			check(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -24,7 +25,7 @@ import (
 // first ("--bridge=none" removes docker0). What it does, and the processes it starts, see only its own loopback.
 type island chan func()
 
-func newIsland(t *testing.T) island {
+func newIsland(t *testing.T) (island, error) {
 	t.Helper()
 	work, up := make(island), make(chan error)
 	go func() {
@@ -39,10 +40,7 @@ func newIsland(t *testing.T) island {
 		}
 	}()
 	t.Cleanup(func() { close(work) })
-	if err := <-up; err != nil {
-		t.Skipf("an engine of its own needs a network of its own: %v", err)
-	}
-	return work
+	return work, <-up
 }
 
 // do runs f on the island and waits for it.
@@ -71,9 +69,9 @@ func loopbackUp() error {
 	return nil
 }
 
-// daemon is a Docker Engine of its own with storage of that many MB, on an island with a registry.
+// daemon is a Docker Engine of the test's own, on an island with a registry.
 type daemon struct {
-	host  string
+	place
 	shelf *shelf
 	on    island
 	args  []string
@@ -81,40 +79,58 @@ type daemon struct {
 	log   bytes.Buffer
 }
 
-func newDaemon(t *testing.T, size string) *daemon {
+// newDaemon starts an engine with storage of that size; flags are more flags for it. Where there can be none, as there
+// is no dockerd or the test is not root, it says why.
+func newDaemon(t *testing.T, size string, flags ...string) (*daemon, error) {
 	t.Helper()
-	testEngine(t) // where there is none, or tests may not use it, there is no other either
 	program, err := exec.LookPath("dockerd")
 	if err != nil {
-		t.Skipf("an engine with a small disk needs dockerd: %v", err)
+		return nil, err
 	}
 	if os.Getuid() != 0 {
-		t.Skip("an engine with a small disk needs root")
+		return nil, errors.New("it needs root")
 	}
-	d := &daemon{on: newIsland(t)}
-	var l net.Listener
-	d.on.do(func() { l, err = net.Listen("tcp", "127.0.0.1:0") })
-	ok(t, err)
-	d.shelf = newShelfAt(t, l)
+	on, err := newIsland(t)
+	if err != nil {
+		return nil, fmt.Errorf("a network of its own: %w", err)
+	}
 	dir, err := os.MkdirTemp("", "dunlin") // not t.TempDir: a socket's path has 107 bytes
 	ok(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	root := filepath.Join(dir, "root")
 	ok(t, os.Mkdir(root, 0o700))
 	if err := syscall.Mount("tmpfs", root, "tmpfs", 0, "size="+size); err != nil {
-		t.Skipf("an engine with a small disk needs a small file system: %v", err)
+		return nil, fmt.Errorf("storage of its own: %w", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(root, syscall.MNT_DETACH) })
-	config := filepath.Join(dir, "none.json")
+	config := filepath.Join(dir, "daemon.json")
 	ok(t, os.WriteFile(config, []byte("{}"), 0o600))
-	d.host = "unix://" + filepath.Join(dir, "s")
-	d.args = []string{
-		program, "--data-root", root, "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", d.host,
-		"--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=overlay2", "--config-file", config,
+	host := "unix://" + filepath.Join(dir, "s")
+	d := &daemon{on: on, args: append([]string{
+		program, "--data-root", root, "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", host,
+		"--config-file", config, "--storage-driver=overlay2",
 		"--containerd-namespace", unique(), "--containerd-plugins-namespace", unique(), // beside what another engine has in the same containerd
-	}
+	}, flags...)}
+	d.place = place{host, func() (l net.Listener, err error) {
+		on.do(func() { l, err = net.Listen("tcp", "127.0.0.1:0") })
+		return l, err
+	}}
+	d.shelf = newShelf(t, d.place)
 	t.Cleanup(func() { d.stop(t) })
 	d.start(t)
+	return d, nil
+}
+
+// newSmallDaemon is newDaemon without a bridge, for a test that makes no sense elsewhere.
+func newSmallDaemon(t *testing.T, size string) *daemon {
+	t.Helper()
+	d, err := newDaemon(t, size, "--bridge=none", "--iptables=false", "--ip6tables=false")
+	if err != nil && os.Getenv("DUNLIN_TEST_REQUIRE") == "1" {
+		t.Fatalf("no engine of the test's own: %v", err)
+	}
+	if err != nil {
+		t.Skipf("no engine of the test's own: %v", err)
+	}
 	return d
 }
 
@@ -122,6 +138,7 @@ func (d *daemon) start(t *testing.T) {
 	t.Helper()
 	d.cmd = exec.Command(d.args[0], d.args[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // a test that is killed leaves no engine
 	var err error
 	d.on.do(func() { err = d.cmd.Start() }) // a child is born where the thread is that makes it
 	ok(t, err)
@@ -160,7 +177,7 @@ func (d *daemon) stop(t *testing.T) {
 
 func TestAFullDiskIsSaidAndWhatRunsRunsOn(t *testing.T) {
 	t.Parallel()
-	d, ctx := newDaemon(t, "48m"), t.Context()
+	d, ctx := newSmallDaemon(t, "48m"), t.Context()
 	e, s := open(t, d.host), d.shelf
 	ref := s.put(t, image(t, random(t, 1000)))
 	ok(t, e.Pull(ctx, ref, engine.Credentials{}, nil))
@@ -188,7 +205,7 @@ func TestAFullDiskIsSaidAndWhatRunsRunsOn(t *testing.T) {
 
 func TestAHealthCheckThatFindsNoChangeIsNoEvent(t *testing.T) {
 	t.Parallel()
-	d, ctx := newDaemon(t, "32m"), t.Context()
+	d, ctx := newSmallDaemon(t, "32m"), t.Context()
 	e := open(t, d.host)
 	ref := d.shelf.put(t, image(t, random(t, 1000)))
 	ok(t, e.Pull(ctx, ref, engine.Credentials{}, nil))
@@ -214,7 +231,7 @@ func TestAHealthCheckThatFindsNoChangeIsNoEvent(t *testing.T) {
 
 func TestAnEngineMayRestart(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t, "48m")
+	d := newSmallDaemon(t, "48m")
 	e, ctx := open(t, d.host), t.Context()
 	s, large := d.shelf, random(t, 4<<20)
 	ref := s.put(t, image(t, random(t, 1000)))
@@ -289,7 +306,7 @@ func quiet(t *testing.T, events <-chan struct{}) {
 func TestAnEngineOfATestLeavesTheHostsBridgeAlone(t *testing.T) {
 	before, err := net.Interfaces()
 	ok(t, err)
-	d := newDaemon(t, "32m")
+	d := newSmallDaemon(t, "32m")
 	var inside []net.Interface
 	d.on.do(func() { inside, err = net.Interfaces() })
 	ok(t, err)
