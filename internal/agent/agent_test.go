@@ -1,7 +1,12 @@
 package agent
 
 import (
+	"encoding/base64"
+	"encoding/pem"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -330,6 +335,88 @@ func TestAChangedVariableRestartsOnlyTheServicesItConcerns(t *testing.T) {
 			t.Errorf("db was touched:\n%s", d)
 		}
 	})
+}
+
+func TestWhatIsHereUnderAnotherNameIsNotFetchedToBeUsed(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.push(1)
+		b.cloud.want(release(commitA, map[string]wire.Service{"main": service(21, image(1), "")}))
+		defer b.on()()
+		wait(10 * time.Second)
+		_, digest, _ := strings.Cut(image(1), "@")
+		moved := service(21, "reg.test/v2/00000000000000000000000000000099@"+digest, "") // which the registry does not have
+		moved.Environment["FOO"] = "baz"
+		b.cloud.want(release(commitB, map[string]wire.Service{"main": moved}))
+		wait(10 * time.Second)
+		b.mustRun(map[string]int{"main": 1})
+		if c := b.containers("main"); len(c) != 1 || !slices.Contains(c[0].Env, "FOO=baz") || c[0].Labels[engine.LabelImage] != image(1) {
+			t.Errorf("containers are %+v", c)
+		}
+		if got := b.cloud.lastApps()[fleetUUID].Releases[commitB].Services["main"].Image; got != moved.Image {
+			t.Errorf("reported as %s, want the image of the release", got)
+		}
+	})
+}
+
+func TestTheDevicesKeyGoesToItsOwnRegistryAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		foreign := "docker.test/library/nginx@sha256:" + strings.Repeat("a", 64)
+		asked := map[string]engine.Credentials{}
+		for _, ref := range []string{image(1), foreign} {
+			b.engine.Push(ref, enginetest.Image{Access: func(who engine.Credentials) bool { asked[ref] = who; return true }})
+		}
+		b.cloud.want(release(commitA, map[string]wire.Service{"main": service(21, image(1), ""), "web": service(22, foreign, "")}))
+		defer b.on()()
+		wait(10 * time.Second)
+		want := map[string]engine.Credentials{image(1): {Username: "d_" + deviceUUID, Password: deviceKey}, foreign: {}}
+		if d := cmp.Diff(want, asked); d != "" {
+			t.Errorf("credentials differ (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestAFleetWithoutAReleaseRunsNothingAndKeepsItsVolumes(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.push(1)
+		b.cloud.want(release(commitA, map[string]wire.Service{"main": service(21, image(1), `{"volumes":["data:/data"]}`)}))
+		defer b.on()()
+		wait(10 * time.Second)
+		d := release(commitA, nil)
+		app := d.Apps[fleetUUID]
+		app.Releases = nil
+		d.Apps[fleetUUID] = app
+		b.cloud.want(d)
+		wait(time.Minute)
+		if s := b.engine.All(); len(s.Containers) > 0 || len(s.Networks) > 0 || len(s.Images) > 0 || len(s.Volumes) != 1 {
+			t.Errorf("left are %+v", s)
+		}
+		if got := b.cloud.lastApps()[fleetUUID]; got.ReleaseUUID != "" || len(got.Releases) > 0 {
+			t.Errorf("reported %+v", got)
+		}
+	})
+}
+
+func TestTheServersCertificateIsTrustedByTheConfigsAuthorityAlone(t *testing.T) {
+	var agents []string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { agents = append(agents, r.UserAgent()) }))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	for name, rootCA := range map[string]string{"trusted": base64.StdEncoding.EncodeToString(authority), "not trusted": ""} {
+		client, err := newHTTP(rootCA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = newServer(server.URL+"/", client, "dunlin-agent/1 (linux; test)").call(t.Context(), request{method: "GET", path: "/ping"})
+		if (err == nil) != (name == "trusted") {
+			t.Errorf("%s: %v", name, err)
+		}
+		client.CloseIdleConnections()
+	}
+	if !slices.Equal(agents, []string{"dunlin-agent/1 (linux; test)"}) {
+		t.Errorf("the server saw %q", agents)
+	}
 }
 
 func TestTwoAgentsCannotWorkInOneFolder(t *testing.T) {

@@ -49,7 +49,10 @@ type cloud struct {
 	changed  chan struct{}
 	holds    bool // Prefer: wait
 	down     bool // every answer is 503
-	patchErr int  // status of the next report's answer, then 200
+	patchErr int  // status of the next reports' answers
+	patchFor int  // how many of them
+	tries    []time.Time
+	spent    bool // the provisioning key is good for registration alone
 	etags    []string
 	polls    []time.Time
 	reports  []sent
@@ -218,9 +221,12 @@ func (c *cloud) patch(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		c.mu.Lock()
-		status := c.patchErr
-		c.patchErr = 0
-		if status == 0 {
+		c.tries = append(c.tries, time.Now())
+		status := 0
+		if c.patchFor > 0 {
+			c.patchFor--
+			status = c.patchErr
+		} else {
 			c.reports = append(c.reports, sent{time.Now(), d, raw[uuid]})
 		}
 		c.mu.Unlock()
@@ -307,6 +313,8 @@ func (c *cloud) device(w http.ResponseWriter, r *http.Request) {
 	defer c.mu.Unlock()
 	id, known := c.devices[uuid]
 	switch key := bearer(r); {
+	case key == "provision" && c.spent:
+		http.Error(w, "Unauthorized", http.StatusUnauthorized)
 	case key == "provision" && known, key != "" && key == c.keys[uuid]:
 		fmt.Fprintf(w, `{"d":[{"id":%d}]}`, id)
 	case key == "provision":

@@ -136,7 +136,7 @@ func (c *convergence) round(ctx context.Context, next *time.Duration) error {
 			}
 		}
 		for uuid, w := range t.releases {
-			if w.commit != "" && plan.Settled(plan.State{State: state}, t.plan, uuid) {
+			if plan.Settled(plan.State{State: state}, t.plan, uuid) {
 				c.ledger.ran(uuid, w.commit)
 			}
 		}
@@ -276,8 +276,11 @@ func (c *convergence) fetch(ctx context.Context, ref string, says sentences) err
 	}
 	says.start(c.device)
 	c.percent(ref, 0)
-	return c.Engine.Pull(ctx, ref, engine.Credentials{Username: "d_" + c.config.UUID, Password: c.config.DeviceAPIKey},
-		func(percent int) { c.percent(ref, percent) })
+	var who engine.Credentials
+	if plan.Pushed(ref) { // another registry is not to learn the device's key
+		who = engine.Credentials{Username: "d_" + c.config.UUID, Password: c.config.DeviceAPIKey}
+	}
+	return c.Engine.Pull(ctx, ref, who, func(percent int) { c.percent(ref, percent) })
 }
 
 func (c *convergence) percent(ref string, percent int) {

@@ -55,7 +55,7 @@ func (d *device) follow(ctx context.Context) error {
 	}
 }
 
-// logging reports whether the device is to ship its services' lines.
+// logging reports whether the device is to ship lines.
 func (d *device) logging() bool {
 	t, _ := d.target.get()
 	return t == nil || !strings.EqualFold(t.setting("RESIN_SUPERVISOR_LOG_CONTROL"), "false")
@@ -110,7 +110,7 @@ func (f *followers) line(c engine.Container, level string, l engine.Line) {
 	f.mu.Lock()
 	f.last[c.Name] = l.Time
 	f.mu.Unlock()
-	if level == "err" && !l.Stderr {
+	if level == "err" && !l.Stderr || !f.logging() {
 		return
 	}
 	// A terminal's line ends in a carriage return.

@@ -115,7 +115,8 @@ func interfaces() []net.Interface {
 		return nil
 	}
 	return slices.DeleteFunc(all, func(i net.Interface) bool {
-		return i.Flags&net.FlagLoopback != 0 || slices.ContainsFunc([]string{"docker", "br-", "veth", "balena", "supervisor", "cni", "podman"}, func(p string) bool {
+		dockerBridge := strings.HasPrefix(i.Name, "br-") && len(i.Name) == len("br-")+12
+		return i.Flags&net.FlagLoopback != 0 || dockerBridge || slices.ContainsFunc([]string{"docker", "veth", "balena", "supervisor", "cni", "podman"}, func(p string) bool {
 			return strings.HasPrefix(i.Name, p)
 		})
 	})

@@ -9,10 +9,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/dunlin/dunlin/internal/plan"
 )
 
 // ledger is what a device remembers over a reboot. The book is written durably and seldom; how far the logs were
@@ -40,6 +43,8 @@ type book struct {
 	NameAtInit string `json:"nameAtInit,omitempty"`
 	// Releases are the commits that the device last ran whole, by fleet uuid.
 	Releases map[string]string `json:"releases,omitempty"`
+	// Registries are the hosts of all images that targets have named, sorted: the images the agent may remove.
+	Registries []string `json:"registries,omitempty"`
 }
 
 func openLedger(data, uuid string, log *slog.Logger) *ledger {
@@ -127,6 +132,26 @@ func (l *ledger) ran(app, commit string) {
 		}
 		b.Releases[app] = commit
 	})
+}
+
+// registries adds the hosts of a target's images to the ones that are remembered, and returns all of them.
+func (l *ledger) registries(t *target) []string {
+	l.mu.Lock()
+	all := slices.Clone(l.book.Registries)
+	l.mu.Unlock()
+	before := len(all)
+	for _, w := range t.releases {
+		for _, ref := range w.images {
+			if host := plan.Registry(ref); !slices.Contains(all, host) {
+				all = append(all, host)
+			}
+		}
+	}
+	if len(all) != before {
+		slices.Sort(all)
+		l.write(func(b *book) { b.Registries = all })
+	}
+	return all
 }
 
 // contacted remembers that the server answered.

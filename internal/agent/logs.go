@@ -123,6 +123,9 @@ func systemLine(message string, at time.Time) wire.LogLine {
 
 // system writes a line of the agent's own into the device's log.
 func (d *device) system(message string) {
+	if !d.logging() {
+		return
+	}
 	now := time.Now()
 	d.lines.add(entry{line: systemLine(message, now), at: now})
 }

@@ -102,6 +102,7 @@ func (d *device) accept(body []byte) error {
 		d.ledger.write(func(b *book) { b.NameAtInit = t.Name })
 	}
 	next := translate(t, d.facts())
+	next.plan.Registries = d.ledger.registries(next)
 	for _, app := range next.rejected {
 		d.Log.Error("a release cannot run here; what runs goes on", "fleet", app.uuid, "release", app.release, "err", app.err)
 		d.system("Release '" + app.release + "' cannot run on this device: " + app.err.Error())

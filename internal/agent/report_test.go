@@ -200,13 +200,26 @@ func TestAServiceThatKeepsCrashingDoesNotFloodTheServer(t *testing.T) {
 func TestAReportThatIsRefusedIsSentAgainWhole(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.push(1)
-		b.cloud.patchErr = 503
+		b.cloud.patchErr, b.cloud.patchFor = 503, 1
 		b.cloud.want(release(commitA, map[string]wire.Service{"main": service(21, image(1), "")}))
 		defer b.on()()
 		wait(time.Minute)
 		first := b.cloud.reports[0].body
 		if first.OSVersion == nil || *first.OSVersion != "balenaOS 6.0.0" || first.Apps == nil {
 			t.Errorf("the first report that was taken is %s", b.cloud.reports[0].raw)
+		}
+	})
+}
+
+func TestAServerThatTakesNoReportsIsAskedLessAndLess(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.push(1)
+		b.cloud.patchErr, b.cloud.patchFor = 503, 1000
+		b.cloud.want(release(commitA, map[string]wire.Service{"main": service(21, image(1), "")}))
+		defer b.on()()
+		wait(time.Hour)
+		if n := len(b.cloud.tries); n < 10 || n > 17 {
+			t.Errorf("tried %d times in an hour, want 15 s apart, then up to five minutes", n)
 		}
 	})
 }

@@ -300,9 +300,6 @@ func (s *scope) serviceLabels(name string, from wire.Service, own map[string]str
 	all := s.labels(own)
 	all[engine.LabelServiceID] = strconv.FormatInt(from.ID, 10)
 	all[engine.LabelServiceName] = name
-	for _, ours := range []string{engine.LabelImage, engine.LabelImageID, engine.LabelRelease, engine.LabelSpec} {
-		delete(all, ours)
-	}
 	return all
 }
 

@@ -37,6 +37,10 @@ func (s *Server) logStream(w http.ResponseWriter, r *http.Request) error {
 		http.Error(w, "a log stream is "+wire.ContentTypeLogs, http.StatusUnsupportedMediaType)
 		return nil
 	}
+	// Without this an error in the middle would wait for a quarter of a megabyte more of the stream.
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
 	body := io.Reader(&patient{body: r.Body, control: http.NewResponseController(w)})
 	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "gzip":

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -145,6 +146,11 @@ type Server struct {
 func Start(t testing.TB, bin Binaries, engine string) *Server {
 	t.Helper()
 	s := &Server{bin: bin, dir: t.TempDir(), data: t.TempDir()}
+	// One cache of compiled packages for all servers of all runs: each would compile the standard library for itself.
+	cache := filepath.Join(os.TempDir(), "dunlin-test-gocache")
+	if err := errors.Join(os.MkdirAll(cache, 0o700), os.Symlink(cache, filepath.Join(s.data, "gocache"))); err != nil {
+		t.Fatal(err)
+	}
 	web, ssh := freeAddress(t), freeAddress(t)
 	s.URL, s.SSH = "http://"+web, ssh
 	s.process = process{t: t, name: "dunlin server", args: []string{bin.Dunlin, "server", "--data", s.data,

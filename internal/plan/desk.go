@@ -11,6 +11,7 @@ import (
 // desk is one decision in the making.
 type desk struct {
 	cur     State
+	want    Target
 	apps    []app
 	foreign []engine.Container // of no app of the target
 	steps   []Step
@@ -33,7 +34,7 @@ type service struct {
 
 // look sorts what is there by whom it belongs to.
 func look(cur State, want Target) *desk {
-	d := &desk{cur: cur}
+	d := &desk{cur: cur, want: want}
 	apps := slices.Clone(want.Apps)
 	slices.SortStableFunc(apps, func(a, b App) int { return strings.Compare(a.UUID, b.UUID) })
 	containers := slices.Clone(cur.Containers)

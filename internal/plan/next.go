@@ -308,7 +308,8 @@ func (d *desk) tidy(want Target) {
 	}
 }
 
-// removeImages gives up the images that no container uses and no service wants.
+// removeImages gives up the images that no container uses and no service wants, of the target's registries: an image
+// of any other was brought by somebody else, who may want it.
 func (d *desk) removeImages() {
 	used := map[string]bool{}
 	for _, c := range d.cur.Containers {
@@ -324,15 +325,21 @@ func (d *desk) removeImages() {
 			continue
 		}
 		for _, ref := range image.References {
-			if pushed(ref) {
+			if Pushed(ref) && slices.Contains(d.want.Registries, Registry(ref)) {
 				d.add(RemoveImage{ref})
 			}
 		}
 	}
 }
 
-// pushed reports whether ref is named as a release's images are, HOST/v2/HEX@DIGEST. Others were brought by others.
-func pushed(ref string) bool {
+// Registry is the host that a reference begins with.
+func Registry(ref string) string {
+	host, _, _ := strings.Cut(ref, "/")
+	return host
+}
+
+// Pushed reports whether ref is named as a release's images are, HOST/v2/HEX@DIGEST. Others were brought by others.
+func Pushed(ref string) bool {
 	location, _, _ := strings.Cut(ref, "@")
 	_, hex, ok := strings.Cut(location, "/v2/")
 	if len(hex) > 32 && hex[32] == '-' {

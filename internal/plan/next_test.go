@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ func container(service, spec, image string, status engine.Status) engine.Contain
 }
 
 func target(services ...Service) Target {
-	return Target{Apps: []App{{UUID: "aaa", Services: services}}}
+	return Target{Apps: []App{{UUID: "aaa", Services: services}}, Registries: []string{"reg"}}
 }
 
 func images(references ...string) []engine.Image {
@@ -83,6 +84,11 @@ func TestEachRoundTakesTheStepsThatAreRight(t *testing.T) {
 			"then the old image goes",
 			engine.State{Containers: []engine.Container{web("s1", two, engine.Running)}, Images: images(one, two)},
 			target(wantWeb("s1", two)), []Step{RemoveImage{one}},
+		},
+		{
+			"but not an image that somebody else brought from a registry the device does not run from",
+			engine.State{Containers: []engine.Container{web("s1", two, engine.Running)}, Images: images("other/v2/"+strings.Repeat("0", 32)+"@sha256:z", two)},
+			target(wantWeb("s1", two)), nil,
 		},
 		{
 			"one service whose image does not come keeps all of the old release up",

@@ -28,6 +28,8 @@ type State struct {
 // Target is where a device should be. What is supervised and belongs to no app of it goes away.
 type Target struct {
 	Apps []App
+	// Registries are the hosts that the device has run images from. Only their images are ever removed.
+	Registries []string
 }
 
 // App is one fleet's part of a target. The zero value of Frozen and an empty Services mean that nothing of the

@@ -70,7 +70,7 @@ func TestNextIsAFunctionOfValues(t *testing.T) {
 			t.Fatalf("Next changed its input:\n%s", cmp.Diff(before, after))
 		}
 		for _, shuffled := range []State{shuffle(t, cur), cur} {
-			other := Target{Apps: rapid.Permutation(want.Apps).Draw(t, "apps")}
+			other := Target{Apps: rapid.Permutation(want.Apps).Draw(t, "apps"), Registries: want.Registries}
 			for i := range other.Apps {
 				other.Apps[i].Services = rapid.Permutation(other.Apps[i].Services).Draw(t, "services")
 			}
@@ -156,7 +156,7 @@ func drawContainer(t *rapid.T, app, service, network string) engine.Container {
 }
 
 func drawTarget(t *rapid.T) Target {
-	var want Target
+	want := Target{Registries: []string{"reg"}}
 	for _, uuid := range apps[:rapid.IntRange(0, 2).Draw(t, "apps")] {
 		network := rapid.SampledFrom([]string{"n1", "n2"}).Draw(t, "network")
 		a := App{

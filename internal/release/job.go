@@ -125,7 +125,6 @@ func (j *job) outline(ctx context.Context, p *build.Project) ([]fleet.Image, err
 
 // image builds one image into the registry and records it.
 func (j *job) image(ctx context.Context, p *build.Project, s build.Service, i fleet.Image) error {
-	began := time.Now()
 	token, err := j.Token(i.Location[len(j.Registry)+1:])
 	if err != nil {
 		return fmt.Errorf("make a registry token: %w", err)
@@ -143,7 +142,6 @@ func (j *job) image(ctx context.Context, p *build.Project, s build.Service, i fl
 	}); err != nil {
 		return err
 	}
-	j.say("%s: image of %s in the registry after %s", s.Name, bytesOf(built.Size), seconds(time.Since(began)))
 	return nil
 }
 
@@ -182,17 +180,4 @@ func (j *job) done(status fleet.Status, took time.Duration) {
 	}
 	j.Log.Info("release ended", "release", j.release.ID, "fleet", j.fleet.Slug, "commit", j.release.Commit,
 		"status", string(status), "took", took.Round(time.Millisecond))
-}
-
-// bytesOf is a size as people read it.
-func bytesOf(n int64) string {
-	switch {
-	case n >= 10<<20:
-		return fmt.Sprintf("%.0f MB", float64(n)/1e6)
-	case n >= 1e6:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	case n >= 1e3:
-		return fmt.Sprintf("%.0f kB", float64(n)/1e3)
-	}
-	return fmt.Sprintf("%d B", n)
 }

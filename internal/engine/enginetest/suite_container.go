@@ -280,8 +280,8 @@ var containerChecks = []check{
 			}
 			t.mustBe(context.Canceled, err)
 		}
-		if _, ok := <-t.Events(ctx); ok {
-			t.Error("Events sent something")
+		for range t.Events(ctx) {
+			// A token may come for nothing; the promise is that the channel closes.
 		}
 	}},
 }
