@@ -171,7 +171,7 @@ func (c *Client) once(ctx context.Context, method, path, query string, body []by
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close() // only read
 	content, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case err != nil:
@@ -226,7 +226,7 @@ func (c *Client) open(ctx context.Context, method, path, query string, body []by
 		return nil, c.unreachable(ctx, err)
 	}
 	if resp.StatusCode >= 300 {
-		defer resp.Body.Close() //nolint:errcheck // only read
+		defer resp.Body.Close() // only read
 		return nil, refusal(resp)
 	}
 	return resp, nil
@@ -281,7 +281,7 @@ func retry(err error, attempt int) (time.Duration, bool) {
 // refusal reads the error that an answer carries: plain text, a JSON string, or an object with an error in it.
 func refusal(resp *http.Response) error {
 	e := &Error{Status: resp.StatusCode, RequestID: resp.Header.Get("X-Request-Id")}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) //nolint:errcheck // half a message is better than none
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // half a message is better than none
 	said := string(body)
 	var s string
 	var object struct{ Error, Message string }

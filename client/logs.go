@@ -183,7 +183,7 @@ func (c *Client) stream(ctx context.Context, uuid string, p *Position, line func
 	if err != nil {
 		return false, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close() // only read
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -19,7 +20,8 @@ import (
 )
 
 // routes is everything that one origin serves. Paths do not collide, so every host name may point here.
-func (s *server) routes() http.Handler {
+// Requests that wait for something end when working does.
+func (s *server) routes(working context.Context) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ping", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.db.Ping(r.Context()); err != nil {
@@ -36,16 +38,23 @@ func (s *server) routes() http.Handler {
 	mux.Handle("/git/", s.source)
 
 	devices := (&deviceapi.Server{Store: s.db, Auth: s.auth, Hub: s.hub, Logs: s.logs, Log: s.log}).Handler()
-	for _, path := range []string{"/device/register", "/device/v3/", "/device/v2/{uuid}/log-stream", "/auth/v1/token", "/os/v1/config"} {
+	for _, path := range []string{"/device/register", "/device/v3/", "/auth/v1/token", "/os/v1/config"} {
 		mux.Handle(path, devices)
 		if !strings.HasSuffix(path, "/") {
 			mux.Handle(path+"/{$}", devices)
 		}
 	}
-	mux.Handle("/", (&api.API{
+	people := (&api.API{
 		Model: s.model, Auth: s.auth, Logs: s.logs, Keys: s.db, Log: s.log,
 		Config: api.Config{Deployment: "dunlin", GitServerURL: "ssh://git@" + s.sshHost, APIURL: s.url()},
-	}).Handler())
+	}).Handler()
+	mux.Handle("/", people)
+	for path, h := range map[string]http.Handler{
+		"GET /device/v3/{uuid}/state": devices, "POST /device/v2/{uuid}/log-stream": devices, "GET /device/v2/{uuid}/logs": people,
+	} {
+		mux.Handle(path, until(working, h))
+		mux.Handle(path+"/{$}", until(working, h))
+	}
 	return s.metrics.observed(mux)
 }
 
@@ -56,7 +65,7 @@ func (s *server) root(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-pem-file")
-	w.Write(s.identity.RootPEM()) //nolint:errcheck // as above
+	w.Write(s.identity.RootPEM()) // as above
 }
 
 // usersOnly lets in people's sessions and API keys.
@@ -132,7 +141,7 @@ func (c *counter) ReadFrom(r io.Reader) (int64, error) {
 
 // Flush is for handlers that stream and ask for an http.Flusher.
 func (c *counter) Flush() {
-	http.NewResponseController(c.ResponseWriter).Flush() //nolint:errcheck // a writer that cannot has nothing to flush
+	http.NewResponseController(c.ResponseWriter).Flush() // a writer that cannot has nothing to flush
 }
 
 // Unwrap is for http.ResponseController.
@@ -164,7 +173,7 @@ func lock(dir string) (unlock func() error, err error) {
 		return nil, fault.Newf(fault.Unavailable, "cannot write to the data folder: %v", err).WithHint("choose one that this user may write, with --data")
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close() //nolint:errcheck // nothing was written
+		f.Close() // nothing was written
 		return nil, fault.Newf(fault.Conflict, "another dunlin server uses %s", dir).WithHint("stop it, or choose another --data")
 	}
 	return f.Close, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -25,6 +26,7 @@ type options struct {
 	host         string
 	sshHost      string
 	tls          string
+	behindProxy  bool
 	tlsCert      string
 	tlsKey       string
 	engine       string
@@ -47,6 +49,7 @@ const (
 	envPrefix  = "DUNLIN_" // of the environment variables
 	fileFlag   = "config"
 	minTimeout = time.Minute
+	maxTimeout = 2 * time.Hour // the registry's sweep spares what is younger than a build can be
 )
 
 func (o *options) flags(f *pflag.FlagSet) {
@@ -57,6 +60,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.host, "host", "", "public host and port by which devices and people reach the HTTP port (default: the listen address)")
 	f.StringVar(&o.sshHost, "ssh-host", "", "public host and port of the SSH port (default: the public host with the SSH port)")
 	f.StringVar(&o.tls, "tls", tlsAuto, "auto, off, own (a private CA) or files")
+	f.BoolVar(&o.behindProxy, "behind-proxy", false, "with --tls off: a proxy in front ends TLS, and people and devices reach it by https")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "file of the certificate chain, PEM, for --tls files")
 	f.StringVar(&o.tlsKey, "tls-key", "", "file of the private key, PEM, for --tls files")
 	f.StringVar(&o.engine, "engine", "", "Docker Engine that builds Dockerfiles, for example unix:///var/run/docker.sock (default: DOCKER_HOST, or the local one)")
@@ -116,30 +120,49 @@ func readConfig(path string, flags *pflag.FlagSet) (map[string]string, error) {
 	if err != nil {
 		return nil, fault.Newf(fault.Invalid, "cannot read the config file: %v", err)
 	}
-	var raw map[string]any
-	if err := yaml.Unmarshal(text, &raw); err != nil {
-		return nil, fault.Newf(fault.Invalid, "config file %s: %s", path, yaml.FormatError(err, false, true))
+	var settings map[string]setting
+	if err := yaml.Unmarshal(text, &settings); err != nil {
+		return nil, fault.Newf(fault.Invalid, "config file %s: %s", path, yaml.FormatError(err, false, true)).
+			WithHint("write a line NAME: VALUE for each setting")
 	}
 	all := map[string]string{}
-	for key, value := range raw {
+	for key, value := range settings {
 		if flags.Lookup(key) == nil || key == fileFlag {
 			return nil, fault.Newf(fault.Invalid, "config file %s: there is no setting %q", path, key).
 				WithHint("dunlin server --help lists the settings")
 		}
-		switch v := value.(type) {
-		case []any:
-			var items []string
-			for _, item := range v {
-				items = append(items, fmt.Sprint(item))
-			}
-			all[key] = strings.Join(items, ",")
-		case map[string]any:
-			return nil, fault.Newf(fault.Invalid, "config file %s: the value of %q is not a plain value", path, key)
-		default:
-			all[key] = fmt.Sprint(v)
+		if value != "" {
+			all[key] = string(value)
 		}
 	}
 	return all, nil
+}
+
+// setting is a value of the config file as it is written there, or the items of a list with commas between. A
+// password of digits stays what it is.
+type setting string
+
+// UnmarshalYAML takes a plain value or a list of them.
+func (s *setting) UnmarshalYAML(node ast.Node) error {
+	switch n := node.(type) {
+	case *ast.NullNode:
+		*s = ""
+	case *ast.SequenceNode:
+		var items []string
+		for _, item := range n.Values {
+			var one setting
+			if err := one.UnmarshalYAML(item); err != nil {
+				return err
+			}
+			items = append(items, string(one))
+		}
+		*s = setting(strings.Join(items, ","))
+	case ast.ScalarNode:
+		*s = setting(n.GetToken().Value)
+	default:
+		return fmt.Errorf("line %d: a setting is a plain value or a list of them", node.GetToken().Position.Line)
+	}
+	return nil
 }
 
 func sortedKeys(m map[string]string) []string {
@@ -180,11 +203,11 @@ func (o *options) check() error {
 		o.host = net.JoinHostPort(host, port)
 	}
 	o.host = strings.ToLower(o.host)
-	if o.tls != tlsOff {
-		o.host = strings.TrimSuffix(o.host, ":443")
-	} else {
-		o.host = strings.TrimSuffix(o.host, ":80")
+	if o.tls == tlsOff && !loopback && !o.behindProxy {
+		return fault.New(fault.Invalid, "--tls off would send passwords and keys in clear").
+			WithHint("listen on loopback, or add --behind-proxy if a proxy in front ends TLS")
 	}
+	o.host = strings.TrimSuffix(o.host, map[bool]string{true: ":443", false: ":80"}[o.https()])
 	if o.sshHost == "" {
 		o.sshHost = net.JoinHostPort(o.hostname(), sshPort)
 	}
@@ -197,8 +220,8 @@ func (o *options) check() error {
 	default:
 		return fault.Newf(fault.Invalid, "--tls is %q", o.tls).WithHint("choose auto, off, own or files")
 	}
-	if o.buildTimeout < minTimeout {
-		return fault.Newf(fault.Invalid, "--build-timeout %s is too short", o.buildTimeout).WithHint("give at least " + minTimeout.String())
+	if o.buildTimeout < minTimeout || o.buildTimeout > maxTimeout {
+		return fault.Newf(fault.Invalid, "--build-timeout is %s", o.buildTimeout).WithHint(fmt.Sprintf("give %s to %s", minTimeout, maxTimeout))
 	}
 	return nil
 }
@@ -213,14 +236,14 @@ func (o *options) hostname() string {
 
 // url is the public address of the HTTP port.
 func (o *options) url() string {
-	if o.tls == tlsOff && !o.behindProxy() {
-		return "http://" + o.host
+	if o.https() {
+		return "https://" + o.host
 	}
-	return "https://" + o.host
+	return "http://" + o.host
 }
 
-// behindProxy reports whether plain HTTP is served for a public name: then somebody else ends TLS.
-func (o *options) behindProxy() bool { return o.tls == tlsOff && !isLoopback(o.hostname()) }
+// https reports whether people and devices speak TLS, with the server or with a proxy in front of it.
+func (o *options) https() bool { return o.tls != tlsOff || o.behindProxy }
 
 func isLoopback(host string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()

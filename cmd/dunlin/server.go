@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,6 +33,10 @@ import (
 
 // grace is what requests under way get to end in when the server stops.
 const grace = 10 * time.Second
+
+// errStopping is what those read whose requests the stop breaks off.
+var errStopping = fault.New(fault.Unavailable, "the server is being restarted; a build under way goes on by itself").
+	WithHint("push again in a moment to follow it")
 
 // rolloutWatch bounds how long a pusher's terminal follows the devices.
 const rolloutWatch = 10 * time.Minute
@@ -92,6 +97,9 @@ func serve(ctx context.Context, o *options, out, errOut io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.db.Close()) }()
+	if err := s.pipeline.Recover(ctx); err != nil {
+		return err
+	}
 	web, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "cannot listen on "+o.listen+": "+err.Error()).WithHint("choose another --listen, or stop what listens there")
@@ -116,7 +124,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.auth = &auth.Auth{Store: s.db, Keys: keys, Issuer: s.host, Service: s.host, Log: s.log, BuilderLife: 2 * s.buildTimeout}
+	s.auth = &auth.Auth{Store: s.db, Keys: keys, Issuer: s.host, Service: s.host, Log: s.log, BuilderLife: s.buildTimeout + 30*time.Minute}
 	s.hub = &hub.Hub{Seen: s.db.Seen, Log: s.log}
 	s.logs = &logs.Store{Dir: filepath.Join(s.data, "logs"), Log: s.log}
 	s.metrics = newMetrics(s.hub)
@@ -136,6 +144,10 @@ func (s *server) open(ctx context.Context) (err error) {
 			Engine: s.engine, Go: s.goCommand, Work: filepath.Join(s.data, "scratch"), GoCache: filepath.Join(s.data, "gocache"),
 			Timeout: s.buildTimeout, Log: s.log,
 		},
+	}
+	// What a killed build left; nothing in it is kept.
+	if err := os.RemoveAll(s.pipeline.Builder.Work); err != nil {
+		s.log.Warn("scratch folder not cleared", "err", err)
 	}
 	if err := s.openSource(ctx); err != nil {
 		return err
@@ -218,7 +230,7 @@ func (s *server) firstStart(ctx context.Context, out io.Writer) error {
 
 // destination adds how the builder reaches the registry.
 func (s *server) destination(d build.Destination) build.Destination {
-	d.Insecure = s.tls == tlsOff && !s.behindProxy()
+	d.Insecure = !s.https()
 	if s.identity != nil {
 		if root := s.identity.RootPEM(); len(root) > 0 {
 			d.RootCA = x509.NewCertPool()
@@ -283,9 +295,13 @@ func (s *server) changed(fleetID int64, devices []int64) {
 func (s *server) run(ctx context.Context, web, git net.Listener) error {
 	working, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
+	// Requests outlive the work, so that one that is being written is written and answered.
+	requests, abandon := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abandon(nil)
+	var handlers sync.WaitGroup
 	h := &http.Server{
-		Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		BaseContext: func(net.Listener) context.Context { return working },
+		Handler: counting(&handlers, s.routes(working)), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return requests },
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	g, failed := errgroup.WithContext(working)
@@ -303,6 +319,7 @@ func (s *server) run(ctx context.Context, web, git net.Listener) error {
 	g.Go(func() error { return s.pipeline.Run(working) })
 	g.Go(func() error { return s.collect(working) })
 	if s.identity != nil {
+		s.identity.Log = s.log
 		g.Go(func() error { return s.identity.Run(working) })
 	}
 	g.Go(func() error {
@@ -311,19 +328,41 @@ func (s *server) run(ctx context.Context, web, git net.Listener) error {
 			s.log.Info("stopping")
 		case <-failed.Done():
 		}
-		// Held requests and builds end by this cause; what they were doing is on disk.
-		stop(release.ErrStopping)
+		s.pipeline.Stop()
+		stop(errStopping)
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
-		if err := h.Shutdown(last); err != nil {
-			return h.Close()
+		err := h.Shutdown(last)
+		abandon(errStopping)
+		if err != nil {
+			err = h.Close()
 		}
-		return nil
+		handlers.Wait() // the database closes after this
+		return err
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// counting counts the requests that are being answered.
+func counting(handlers *sync.WaitGroup, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handlers.Add(1)
+		defer handlers.Done()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// until ends the requests of a handler that waits, when ctx ends; other requests are answered to their end.
+func until(ctx context.Context, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		waiting, end := context.WithCancelCause(r.Context())
+		defer end(nil)
+		defer context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })()
+		h.ServeHTTP(w, r.WithContext(waiting))
+	})
 }
 
 func (s *server) serveHTTP(h *http.Server, l net.Listener) error {

@@ -236,7 +236,7 @@ func (h *host) storage(path string) (device string, used, total int64, ok bool) 
 	block := uint64(fs.Bsize)
 	total = int64(fs.Blocks * block >> 20)
 	used = int64((fs.Blocks - fs.Bfree) * block >> 20)
-	dev := uint64(st.Dev) //nolint:unconvert // its width differs between architectures
+	dev := uint64(st.Dev) // its width differs between architectures
 	id := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
 	for line := range strings.Lines(h.read("proc/self/mountinfo")) {
 		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - TYPE SOURCE …

@@ -25,6 +25,8 @@ import (
 // maxBody bounds the body of a request, in bytes.
 const maxBody = 1 << 20
 
+const bodyTimeout = 30 * time.Second
+
 // API answers people's tools. Its fields are set before Handler is called.
 type API struct {
 	Model  *resource.Model
@@ -35,6 +37,8 @@ type API struct {
 	Log    *slog.Logger // nil: slog.Default
 	// Heartbeat is the time between two signs of life of a log stream; 0 means the protocol's 58 s.
 	Heartbeat time.Duration
+	// BodyTimeout is how long a body may take to arrive; 0 means 30 s.
+	BodyTimeout time.Duration
 }
 
 // Auth knows who is asking; auth.Auth is one.
@@ -144,11 +148,38 @@ func (a *API) open(f call) http.Handler {
 		w.Header().Set("X-Request-Id", id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = a.hurried(w, r, http.MaxBytesReader(w, r.Body, maxBody))
 		if err := f(w, r, fleet.Actor{}); err != nil {
 			a.refuse(w, r, id, err)
 		}
 	})
+}
+
+// hurried is a body that must arrive soon. Once it is here, or there is none, a request may take its time.
+func (a *API) hurried(w http.ResponseWriter, r *http.Request, body io.ReadCloser) io.ReadCloser {
+	if r.ContentLength == 0 {
+		return body
+	}
+	within := a.BodyTimeout
+	if within == 0 {
+		within = bodyTimeout
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(within)) // what is no connection, as in a test, has no deadline
+	return &hurriedBody{body, rc}
+}
+
+type hurriedBody struct {
+	io.ReadCloser
+	rc *http.ResponseController
+}
+
+func (b *hurriedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = b.rc.SetReadDeadline(time.Time{}) // the server goes on reading, to notice when the client leaves
+	}
+	return n, err
 }
 
 var statuses = map[fault.Kind]int{
@@ -161,7 +192,7 @@ var statuses = map[fault.Kind]int{
 // JSON string, of everything else plain text (protocol §6.3).
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, id string, err error) {
 	if r.Context().Err() != nil {
-		return // nobody is listening
+		panic(http.ErrAbortHandler) // a plain return would be an empty 200, should somebody listen after all
 	}
 	kind := fault.KindOf(err)
 	text := fault.Message(err)

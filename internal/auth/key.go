@@ -89,7 +89,7 @@ func random(n int, alphabet string) string {
 	limit := 256 - 256%len(alphabet) // bytes from here on would favour the first letters
 	buf := make([]byte, 2*n)
 	for len(text) < n {
-		rand.Read(buf) //nolint:errcheck // it never fails
+		rand.Read(buf) // it never fails
 		for _, b := range buf {
 			if int(b) < limit && len(text) < n {
 				text = append(text, alphabet[int(b)%len(alphabet)])

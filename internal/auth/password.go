@@ -116,7 +116,7 @@ func (a *Auth) argon(ctx context.Context, f func()) error {
 // hash is a password in PHC form: $argon2id$v=19$m=19456,t=2,p=1$salt$hash.
 func (a *Auth) hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, 16)
-	rand.Read(salt) //nolint:errcheck // it never fails
+	rand.Read(salt) // it never fails
 	var key []byte
 	memory := a.passwords.cost()
 	if err := a.argon(ctx, func() {

@@ -151,7 +151,7 @@ func TestALoginThatWaitsForOthersGivesUpWithItsCaller(t *testing.T) {
 		a := &Auth{}
 		release := make(chan struct{})
 		for range hashesAtOnce {
-			go a.argon(t.Context(), func() { <-release }) //nolint:errcheck // it only takes the place
+			go a.argon(t.Context(), func() { <-release }) // it only takes the place
 		}
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -151,7 +151,7 @@ func (a *app) connect(ctx context.Context, notes io.Writer) (*client.Client, con
 
 // client makes a client of a configuration. It trusts the system's authorities, and the server's own.
 func (a *app) client(cfg config) (*client.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // documented type
+	transport := http.DefaultTransport.(*http.Transport).Clone() // documented type
 	if cfg.CA != "" {
 		pool, err := x509.SystemCertPool()
 		if err != nil {
@@ -207,7 +207,7 @@ func readCA(path string) (string, error) {
 	if err != nil {
 		return "", fault.Wrap(fault.Invalid, err, "cannot read the certificate")
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() // only read
 	b, err := io.ReadAll(io.LimitReader(f, maxPEM))
 	if err != nil {
 		return "", fault.Wrap(fault.Invalid, err, "cannot read the certificate")

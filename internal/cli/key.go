@@ -85,7 +85,7 @@ func readPublicKey(in io.Reader, file string) (line, comment string, err error) 
 		if err != nil {
 			return "", "", fault.Wrap(fault.Invalid, err, "cannot read the key")
 		}
-		defer f.Close() //nolint:errcheck // only read
+		defer f.Close() // only read
 		in = f
 	case "-":
 	}

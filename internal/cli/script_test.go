@@ -54,13 +54,13 @@ func TestScripts(t *testing.T) {
 			"await": await,
 			// organization NAME FLEET makes admin a member of a second organization with a fleet.
 			"organization": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Value("world").(*world).organization(args[0], args[1]) //nolint:forcetypeassert // set above
+				ts.Value("world").(*world).organization(args[0], args[1]) // set above
 			},
 			// log UUID SERVICE SECOND MESSAGE adds a line to a device's log.
 			"log": func(ts *testscript.TestScript, _ bool, args []string) {
 				second, err := strconv.ParseInt(args[2], 10, 64)
 				ts.Check(err)
-				ts.Check(ts.Value("world").(*world).log(args[0], args[1], second, strings.Join(args[3:], " "))) //nolint:forcetypeassert // set above
+				ts.Check(ts.Value("world").(*world).log(args[0], args[1], second, strings.Join(args[3:], " "))) // set above
 			},
 		},
 	})

@@ -217,7 +217,7 @@ func (w *world) observe(d fleet.Device, r fleet.Release, status string) {
 	rows, err := w.db.Reader().QueryContext(w.t.Context(), `
 		SELECT i.location FROM images i JOIN release_images ri ON ri.image = i.id WHERE ri.release = $1`, r.ID)
 	w.must(err)
-	defer rows.Close() //nolint:errcheck // only read
+	defer rows.Close() // only read
 	var installs []store.Install
 	for rows.Next() {
 		var location string

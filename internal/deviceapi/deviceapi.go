@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/dunlin/dunlin/internal/auth"
 	"github.com/dunlin/dunlin/internal/fault"
@@ -24,6 +25,9 @@ import (
 	"github.com/dunlin/dunlin/internal/store"
 	"github.com/dunlin/dunlin/internal/wire"
 )
+
+// bodyTime is what a device gets to send the body of a request in.
+const bodyTime = 30 * time.Second
 
 // maxRegistration bounds the body of a registration, in bytes.
 const maxRegistration = 64 << 10
@@ -57,6 +61,11 @@ func (s *Server) Handler() http.Handler {
 // handle turns a handler's error into the protocol's answer: a status and a sentence.
 func (s *Server) handle(h func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A body that trickles holds nothing for long; a log stream sets deadlines of its own. A held GET must have
+		// none: net/http takes its passing for the client's leaving. A test's recorder has no deadlines.
+		if r.Method != http.MethodGet {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		}
 		err := h(w, r)
 		if err == nil {
 			return
@@ -65,10 +74,12 @@ func (s *Server) handle(h func(http.ResponseWriter, *http.Request) error) http.H
 		text := fault.Message(err)
 		if status == http.StatusInternalServerError {
 			if r.Context().Err() != nil {
-				return // the device went away; there is nobody to answer
+				// The device has gone or the server is going. To return would be an empty 200, which says that all
+				// was taken; this ends the connection without an answer.
+				panic(http.ErrAbortHandler)
 			}
 			var id [8]byte
-			rand.Read(id[:]) //nolint:errcheck // never fails
+			rand.Read(id[:]) // never fails
 			text = fmt.Sprintf("internal error (request %s)", hex.EncodeToString(id[:]))
 			s.Log.Error("device request", "request", hex.EncodeToString(id[:]), "method", r.Method, "path", r.URL.Path, "err", err)
 		}
@@ -103,7 +114,7 @@ func status(k fault.Kind) int {
 func answer(w http.ResponseWriter, status int, body any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(body) //nolint:errcheck // the device's going is its own affair
+	json.NewEncoder(w).Encode(body) // the device's going is its own affair
 	return nil
 }
 
@@ -213,23 +224,32 @@ func address(r *http.Request) string {
 	return host
 }
 
-// itself finds the device of that uuid and checks that it is the one asking, or somebody who may see it.
-func (s *Server) itself(r *http.Request, uuid string) (fleet.Device, error) {
+// visible finds the device of that uuid and checks that it is the one asking, or a person who may see it.
+func (s *Server) visible(r *http.Request, uuid string) (fleet.Device, fleet.Actor, error) {
 	actor, err := s.Auth.Request(r)
 	if err != nil {
-		return fleet.Device{}, err
+		return fleet.Device{}, actor, err
 	}
 	d, err := s.Store.Device(r.Context(), uuid)
 	if err != nil {
-		return d, err
+		return d, actor, err
 	}
 	switch {
 	case actor.Kind == fleet.DeviceActor && actor.ID == d.ID:
-		return d, nil
+		return d, actor, nil
 	case actor.Kind == fleet.UserActor && s.Auth.MayPush(r.Context(), actor, d.Fleet, false) == nil:
-		return d, nil
+		return d, actor, nil
 	}
-	return d, fault.New(fault.Unauthenticated, "Unauthorized")
+	return d, actor, fault.New(fault.Unauthenticated, "Unauthorized")
+}
+
+// itself finds the device of that uuid and checks that it is the one asking: nobody else speaks for a device.
+func (s *Server) itself(r *http.Request, uuid string) (fleet.Device, error) {
+	d, actor, err := s.visible(r, uuid)
+	if err == nil && actor.Kind != fleet.DeviceActor {
+		err = fault.New(fault.Unauthenticated, "Unauthorized")
+	}
+	return d, err
 }
 
 // token answers the registry's clients (protocol §4.1).

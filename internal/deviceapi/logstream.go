@@ -41,7 +41,9 @@ func (s *Server) logStream(w http.ResponseWriter, r *http.Request) error {
 	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	body := io.Reader(&patient{body: r.Body, control: http.NewResponseController(w)})
+	p := &patient{ctx: r.Context(), body: r.Body, control: http.NewResponseController(w)}
+	defer context.AfterFunc(r.Context(), p.hurry)()
+	body := io.Reader(p)
 	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "gzip":
 		z, err := gzip.NewReader(body)
@@ -60,7 +62,7 @@ func (s *Server) logStream(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err := copyLines(body, keep); err != nil {
 		if r.Context().Err() != nil {
-			return nil
+			return r.Context().Err()
 		}
 		return err
 	}
@@ -151,16 +153,23 @@ func (m *meter) warning(last bool) []wire.LogLine {
 	return []wire.LogLine{l}
 }
 
-// patient gives a device streamIdle for every piece of its stream.
+// patient gives a device streamIdle for every piece of its stream, and nothing more once the request has ended.
 type patient struct {
+	ctx     context.Context // of the one request that is being read
 	body    io.Reader
 	control *http.ResponseController
 }
+
+// hurry ends a read that is under way.
+func (p *patient) hurry() { _ = p.control.SetReadDeadline(time.Unix(1, 0)) }
 
 func (p *patient) Read(b []byte) (int, error) {
 	// A server that cannot set deadlines (a test's recorder) reads without one.
 	if err := p.control.SetReadDeadline(time.Now().Add(streamIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
+	}
+	if err := p.ctx.Err(); err != nil {
+		return 0, err // the end came before the deadline was set, so it has not hurried this read
 	}
 	return p.body.Read(b)
 }

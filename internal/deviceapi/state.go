@@ -1,7 +1,7 @@
 package deviceapi
 
 import (
-	"crypto/sha1" //nolint:gosec // an ETag, not a signature
+	"crypto/sha1" // an ETag, not a signature
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -28,13 +28,16 @@ func (s *Server) target(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	d, err := s.itself(r, uuid)
+	d, actor, err := s.visible(r, uuid)
 	if err != nil {
 		return err
 	}
 	body, etag, poll, err := s.composed(r, d)
 	if err != nil {
 		return err
+	}
+	if actor.Kind != fleet.DeviceActor { // a person who looks is not the device
+		return answerTarget(w, r, body, etag)
 	}
 	s.Hub.Heard(d, poll)
 	if wait := preferredWait(r); wait > 0 && known(r, etag) {
@@ -43,13 +46,18 @@ func (s *Server) target(w http.ResponseWriter, r *http.Request) error {
 		}
 		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
 	}
+	return answerTarget(w, r, body, etag)
+}
+
+// answerTarget sends a target, or says that whoever asks has it already.
+func answerTarget(w http.ResponseWriter, r *http.Request, body []byte, etag string) error {
 	w.Header().Set("ETag", etag)
 	if known(r, etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Write(body) //nolint:errcheck // the device asks again
+	w.Write(body) // the device asks again
 	return nil
 }
 
@@ -79,7 +87,7 @@ func (s *Server) held(r *http.Request, d fleet.Device, etag string, wait time.Du
 		case <-timer.C:
 			return body, now, nil
 		case <-r.Context().Done():
-			return body, now, nil
+			return nil, "", r.Context().Err()
 		}
 	}
 }
@@ -90,11 +98,14 @@ func (s *Server) composed(r *http.Request, d fleet.Device) (body []byte, etag st
 	if err != nil {
 		return nil, "", 0, err
 	}
-	t := fleet.Target(parts)
+	t, err := fleet.Target(parts)
+	if err != nil {
+		return nil, "", 0, err
+	}
 	if body, err = json.Marshal(wire.Target{d.UUID: t}); err != nil {
 		return nil, "", 0, fmt.Errorf("encode target of %s: %w", d.UUID, err)
 	}
-	sum := sha1.Sum(body) //nolint:gosec // as above
+	sum := sha1.Sum(body) // as above
 	return body, `W/"` + strconv.FormatInt(int64(len(body)), 16) + "-" + base64.RawStdEncoding.EncodeToString(sum[:]) + `"`, fleet.Poll(t.Config), nil
 }
 

@@ -148,8 +148,26 @@ func parts() fleet.Parts {
 	}
 }
 
+// target is the target of parts that make one.
+func target(t *testing.T, p fleet.Parts) wire.DeviceTarget {
+	t.Helper()
+	got, err := fleet.Target(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestATargetThatCannotBeComposedIsAnErrorAndNotAnEmptyOne(t *testing.T) {
+	p := parts()
+	p.Release.Composition = []byte("{")
+	if got, err := fleet.Target(p); err == nil {
+		t.Errorf("a device would be told to stop everything: %+v", got)
+	}
+}
+
 func TestATargetIsWhatTheProtocolSays(t *testing.T) {
-	got, err := json.MarshalIndent(fleet.Target(parts()), "", "  ")
+	got, err := json.MarshalIndent(target(t, parts()), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +224,7 @@ func TestATargetIsWhatTheProtocolSays(t *testing.T) {
 func TestADeviceWithoutAReleaseKeepsItsFleetAndRunsNothing(t *testing.T) {
 	p := parts()
 	p.Release, p.Services = nil, nil
-	app := fleet.Target(p).Apps[p.Fleet.UUID]
+	app := target(t, p).Apps[p.Fleet.UUID]
 	if app.Releases == nil || len(app.Releases) != 0 {
 		t.Errorf("releases are %v, want an empty object", app.Releases)
 	}
@@ -216,7 +234,7 @@ func TestConfigVariablesStandForLabelsThatAServiceLacks(t *testing.T) {
 	p := parts()
 	p.FleetConfig["RESIN_SUPERVISOR_UPDATE_STRATEGY"] = "kill-then-download"
 	label := func() string {
-		return fleet.Target(p).Apps[p.Fleet.UUID].Releases[p.Release.Commit].Services["main"].Labels["io.resin.update.strategy"]
+		return target(t, p).Apps[p.Fleet.UUID].Releases[p.Release.Commit].Services["main"].Labels["io.resin.update.strategy"]
 	}
 	if got := label(); got != "kill-then-download" {
 		t.Errorf("the label is %q", got)
@@ -230,13 +248,13 @@ func TestConfigVariablesStandForLabelsThatAServiceLacks(t *testing.T) {
 func TestATargetTakesNothingFromItsCallerAndIsAFunction(t *testing.T) {
 	p := parts()
 	before, _ := json.Marshal(p)
-	one, two := fleet.Target(p), fleet.Target(p)
+	one, two := target(t, p), target(t, p)
 	one.Config["X"] = "changed"
 	one.Apps[p.Fleet.UUID].Releases[p.Release.Commit].Services["main"].Environment["A"] = "changed"
 	if after, _ := json.Marshal(p); string(before) != string(after) {
 		t.Error("the parts were changed")
 	}
-	if diff := cmp.Diff(two, fleet.Target(p)); diff != "" {
+	if diff := cmp.Diff(two, target(t, p)); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := json.Marshal(wire.Target{p.Device.UUID: two}); err != nil {

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"strconv"
 	"strings"
@@ -51,27 +52,28 @@ type composition struct {
 	Networks map[string]json.RawMessage `json:"networks"`
 }
 
-// Target is what a device should be. Later variables win: image, fleet, service, device, device's service. A
-// release that cannot be composed (its composition is not JSON) counts as none, so that the device keeps what
-// it has.
-func Target(p Parts) wire.DeviceTarget {
+// Target is what a device should be. Later variables win: image, fleet, service, device, device's service. A release
+// whose composition cannot be read is an error and not an empty release: that would tell the device to stop all.
+func Target(p Parts) (wire.DeviceTarget, error) {
 	app := wire.App{
 		ID: p.Fleet.ID, Name: p.Fleet.Name, Slug: p.Fleet.Slug, Class: "fleet",
 		Releases: map[string]wire.Release{},
 	}
 	config := Config(p.FleetConfig, p.DeviceConfig)
 	if p.Release != nil {
-		if rel, ok := release(p, config); ok {
-			app.Releases[p.Release.Commit] = rel
+		rel, err := release(p, config)
+		if err != nil {
+			return wire.DeviceTarget{}, fmt.Errorf("compose target of %s: %w", p.Device.UUID, err)
 		}
+		app.Releases[p.Release.Commit] = rel
 	}
-	return wire.DeviceTarget{Name: p.Device.Name, Config: config, Apps: map[string]wire.App{p.Fleet.UUID: app}}
+	return wire.DeviceTarget{Name: p.Device.Name, Config: config, Apps: map[string]wire.App{p.Fleet.UUID: app}}, nil
 }
 
-func release(p Parts, config map[string]string) (wire.Release, bool) {
+func release(p Parts, config map[string]string) (wire.Release, error) {
 	var c composition
-	if len(p.Release.Composition) > 0 && json.Unmarshal(p.Release.Composition, &c) != nil {
-		return wire.Release{}, false
+	if err := json.Unmarshal(p.Release.Composition, &c); err != nil {
+		return wire.Release{}, fmt.Errorf("composition of release %d: %w", p.Release.ID, err)
 	}
 	rel := wire.Release{
 		ID: p.Release.ID, Services: map[string]wire.Service{},
@@ -86,7 +88,7 @@ func release(p Parts, config map[string]string) (wire.Release, bool) {
 			Contract:    part.Contract, Composition: c.Services[name],
 		}
 	}
-	return rel, true
+	return rel, nil
 }
 
 // labels are the service's own and, where it has none of them, those that config variables stand for.

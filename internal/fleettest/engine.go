@@ -78,7 +78,7 @@ func NewEngine(t testing.TB, storage int64) *Engine {
 	}
 	t.Cleanup(func() {
 		if storage > 0 {
-			syscall.Unmount(root, syscall.MNT_DETACH) //nolint:errcheck // it may not have been mounted
+			syscall.Unmount(root, syscall.MNT_DETACH) // it may not have been mounted
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Logf("left behind: %v", err)
@@ -99,7 +99,7 @@ func NewEngine(t testing.TB, storage int64) *Engine {
 		}
 		return nil
 	}
-	t.Cleanup(func() { ip("link", "del", bridge) }) //nolint:errcheck // it may not have been made
+	t.Cleanup(func() { ip("link", "del", bridge) }) // it may not have been made
 	if err := errors.Join(ip("link", "add", bridge, "type", "bridge"),
 		ip("addr", "add", fmt.Sprintf("10.%d.%d.1/24", 200+n%50, os.Getpid()%250), "dev", bridge),
 		ip("link", "set", bridge, "up")); err != nil {
@@ -257,7 +257,7 @@ func DebianImage(t testing.TB, e *Engine) string {
 	}
 	err = e.send("POST", "/images/create?fromSrc=-&tag=latest&repo="+name, "application/x-tar", out, nil)
 	if err = errors.Join(err, debian.Wait()); err != nil {
-		e.call("DELETE", "/images/"+name+"?force=1", nil) //nolint:errcheck // half an image would pass for a whole one
+		e.call("DELETE", "/images/"+name+"?force=1", nil) // half an image would pass for a whole one
 		t.Fatalf("import a Debian image: %v\n%s", err, stderr.String())
 	}
 	return name

@@ -243,7 +243,7 @@ func TestADeviceThatWasAwayCatchesUpAndAPinnedOneStays(t *testing.T) {
 // noise is text that no compression makes small.
 func noise(n int) string {
 	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{1}).Read(b) //nolint:errcheck // never fails
+	rand.NewChaCha8([32]byte{1}).Read(b) // never fails
 	return string(b)
 }
 
@@ -268,24 +268,28 @@ func main() {
 	}
 }
 
-func TestAServerKilledInTheMiddleOfABuildGoesOnWithIt(t *testing.T) {
-	machine := fleettest.MachineEngine(t)
-	s := fleettest.Start(t, bin, machine.Host)
-	engine := fleettest.NewEngine(t, 0)
-	a := s.Device(engine.Host)
-	p := s.Project(slow(t, "what survived"))
-	var once sync.Once
-	out, err := p.TryPush(func(line string) {
-		if strings.Contains(line, "in the middle of the build") {
-			once.Do(s.Kill)
-		}
-	})
-	if err == nil {
-		t.Fatalf("the server was killed and the push succeeded:\n%s", out)
+func TestAServerThatEndsInTheMiddleOfABuildGoesOnWithIt(t *testing.T) {
+	for name, end := range map[string]func(*fleettest.Server){"killed": (*fleettest.Server).Kill, "stopped": (*fleettest.Server).Stop} {
+		t.Run(name, func(t *testing.T) {
+			machine := fleettest.MachineEngine(t)
+			s := fleettest.Start(t, bin, machine.Host)
+			engine := fleettest.NewEngine(t, 0)
+			a := s.Device(engine.Host)
+			p := s.Project(slow(t, "what survived"))
+			var once sync.Once
+			out, err := p.TryPush(func(line string) {
+				if strings.Contains(line, "in the middle of the build") {
+					once.Do(func() { end(s) })
+				}
+			})
+			if err == nil {
+				t.Fatalf("the server ended and the push succeeded:\n%s", out)
+			}
+			s.Restart()
+			a.Runs(p.Head())
+			says(t, s, a, "this is what survived")
+		})
 	}
-	s.Restart()
-	a.Runs(p.Head())
-	says(t, s, a, "this is what survived")
 }
 
 func TestAServerKilledWhileDevicesReportLosesNoUpdate(t *testing.T) {
@@ -359,7 +363,7 @@ func TestAFullDiskKeepsTheOldReleaseRunning(t *testing.T) {
 	quit := make(chan struct{})
 	go func() {
 		defer close(quit)
-		p.TryPush(nil) //nolint:errcheck // it watches a rollout that cannot end; the next push is the end of it
+		p.TryPush(nil) // it watches a rollout that cannot end; the next push is the end of it
 	}()
 	fleettest.Eventually(t, "the device says that its disk is full", func() error {
 		if log := s.CLI("logs", "-n", "1000", a.Name); !strings.Contains(log, "disk is full") {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -44,6 +45,11 @@ func Build(dir string) (Binaries, error) {
 	return b, nil
 }
 
+// environ is the environment without what the person who runs the tests has set for a server of theirs.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DUNLIN_") })
+}
+
 // process is a program that can be killed and started again.
 type process struct {
 	t    testing.TB
@@ -61,7 +67,7 @@ type process struct {
 func (p *process) start() {
 	p.t.Helper()
 	cmd := exec.Command(p.args[0], p.args[1:]...)
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Env = append(environ(), p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -89,7 +95,7 @@ func (p *process) start() {
 				f(in.Text())
 			}
 		}
-		cmd.Wait() //nolint:errcheck // how it ended is the test's business
+		cmd.Wait() // how it ended is the test's business
 		r.Close()
 	}()
 }
@@ -103,11 +109,11 @@ func (p *process) stop(s syscall.Signal) {
 	if cmd == nil {
 		return
 	}
-	cmd.Process.Signal(s) //nolint:errcheck // it may have ended by itself
+	cmd.Process.Signal(s) // it may have ended by itself
 	select {
 	case <-ended:
 	case <-time.After(patience):
-		cmd.Process.Kill() //nolint:errcheck // as above
+		cmd.Process.Kill() // as above
 		p.t.Errorf("%s did not end after %s", p.name, s)
 	}
 }
@@ -191,6 +197,9 @@ func (s *Server) Restart() {
 // Kill is kill -9: nothing is said goodbye to.
 func (s *Server) Kill() { s.t.Helper(); s.stop(syscall.SIGKILL) }
 
+// Stop is the stop that systemd makes: the server ends in order.
+func (s *Server) Stop() { s.t.Helper(); s.stop(syscall.SIGTERM) }
+
 // RSS is the server's resident memory in bytes.
 func (s *Server) RSS() int64 { return rss(s.t, s.cmd.Process.Pid) }
 
@@ -209,7 +218,7 @@ func (s *Server) JSON(into any, args ...string) {
 func (s *Server) in(stdin string, args ...string) string {
 	s.t.Helper()
 	cmd := exec.Command(s.bin.Dunlin, args...)
-	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+s.dir)
+	cmd.Env = append(environ(), "XDG_CONFIG_HOME="+s.dir)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

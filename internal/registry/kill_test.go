@@ -42,7 +42,7 @@ func serve(dir string, jwks []byte) error {
 	}
 	fmt.Println(l.Addr())
 	go func() {
-		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // it ends when the parent does
+		io.Copy(io.Discard, os.Stdin) // it ends when the parent does
 		os.Exit(1)
 	}()
 	return http.Serve(l, images)
@@ -66,8 +66,8 @@ func (s *server) spawn() *exec.Cmd {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
-		cmd.Process.Kill() //nolint:errcheck // a test may have killed it before
-		cmd.Wait()         //nolint:errcheck // it was killed
+		cmd.Process.Kill() // a test may have killed it before
+		cmd.Wait()         // it was killed
 		if text := stderr.String(); text != "" {
 			s.t.Errorf("the registry went past its log:\n%s", text)
 		}
@@ -139,7 +139,7 @@ func TestAKilledServerLeavesNoHalfLayerAndUploadsGoOn(t *testing.T) {
 	if err := process.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	process.Wait() //nolint:errcheck // it was killed
+	process.Wait() // it was killed
 	feed.CloseWithError(io.ErrUnexpectedEOF)
 	<-done
 

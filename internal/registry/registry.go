@@ -123,7 +123,7 @@ func uploadSecret(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		key := make([]byte, 32)
-		rand.Read(key) //nolint:errcheck // it never fails
+		rand.Read(key) // it never fails
 		text = []byte(hex.EncodeToString(key) + "\n")
 		err = renameio.WriteFile(path, text, 0o600)
 	}

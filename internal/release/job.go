@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,7 +39,10 @@ func (j *job) run(ctx context.Context) (fleet.Release, error) {
 	if err != nil {
 		return j.release, j.end(ctx, err)
 	}
+	// From here on the release is there, whether or not its pusher still is.
+	ctx = context.WithoutCancel(ctx)
 	if !ended {
+		j.done(fleet.Cancelled, took)
 		return j.release, fault.New(fault.Conflict, "the release was cancelled while it was being built")
 	}
 	if j.release, err = j.Store.Release(ctx, j.release.ID); err != nil {
@@ -56,7 +60,7 @@ func (j *job) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // the next start sweeps what stays
+	defer os.RemoveAll(dir) // the next start sweeps what stays
 
 	project, err := build.Detect(ctx, dir, build.Target{
 		DeviceType: j.fleet.DeviceType, Arch: j.fleet.Arch, FleetName: j.fleet.Name, Commit: j.release.Commit,
@@ -72,7 +76,6 @@ func (j *job) build(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(parallel)
 	for i, s := range project.Services {
 		if images[i].Status == fleet.Success {
 			j.say("%s: built before the restart", s.Name)
@@ -125,7 +128,8 @@ func (j *job) outline(ctx context.Context, p *build.Project) ([]fleet.Image, err
 
 // image builds one image into the registry and records it.
 func (j *job) image(ctx context.Context, p *build.Project, s build.Service, i fleet.Image) error {
-	token, err := j.Token(i.Location[len(j.Registry)+1:])
+	_, repository, _ := strings.Cut(i.Location, "/")
+	token, err := j.Token(repository)
 	if err != nil {
 		return fmt.Errorf("make a registry token: %w", err)
 	}
@@ -133,6 +137,11 @@ func (j *job) image(ctx context.Context, p *build.Project, s build.Service, i fl
 	if j.Dest != nil {
 		d = j.Dest(d)
 	}
+	leave, err := j.slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	built, err := j.Builder.Build(ctx, p, s, d, j.log)
 	if err != nil {
 		return fmt.Errorf("service %s: %w", s.Name, err)
@@ -147,7 +156,11 @@ func (j *job) image(ctx context.Context, p *build.Project, s build.Service, i fl
 
 // end records why there is no release and returns what the pusher is told.
 func (j *job) end(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), ErrStopping) {
+	if errors.Is(context.Cause(ctx), errStopping) {
+		if _, e := os.Stat(j.source(j.release.ID)); e != nil {
+			return fault.Wrap(fault.Unavailable, err, "the server is being restarted, and the source had not arrived").
+				WithHint("push again in a moment")
+		}
 		return fault.Wrap(fault.Unavailable, err, "the server is being restarted; it goes on with this build by itself").
 			WithHint("push again in a moment to follow it")
 	}

@@ -27,14 +27,13 @@ import (
 	"github.com/dunlin/dunlin/internal/store"
 )
 
-// ErrStopping is the cause with which the server's context ends when the server stops on purpose. A build cut short
-// by it is not cancelled: the next start goes on with it.
-var ErrStopping = errors.New("the server is stopping")
+// errStopping is the cause with which Stop ends builds.
+var errStopping = errors.New("the server is stopping")
 
 // maxLog bounds the build log that a release keeps, in bytes; the end of a longer one is kept.
 const maxLog = 300 << 10
 
-// images of one release that are built at the same time.
+// parallel is how many images are built at the same time, of all releases together.
 const parallel = 2
 
 // Pipeline walks pushes from source to running devices. Its methods may be called concurrently; pushes to one fleet
@@ -55,9 +54,47 @@ type Pipeline struct {
 	// Ended is told how each release ended and how long it took; may be nil.
 	Ended func(status fleet.Status, took time.Duration)
 
+	left []fleet.Release // what Recover found
+
+	once  sync.Once
+	slots chan struct{} // a place for each image being built
+
 	mu        sync.Mutex
 	queues    map[int64]chan struct{} // one place per fleet
 	announced map[int64]announcement  // by fleet
+	stopped   bool
+	builds    map[*context.CancelCauseFunc]bool // under way
+}
+
+// Stop breaks off the builds under way, and those that begin after it, without ending their releases: the next start
+// goes on with them. It is called before anything that a build needs goes away, such as the registry.
+func (pl *Pipeline) Stop() {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	pl.stopped = true
+	for cancel := range pl.builds {
+		(*cancel)(errStopping)
+	}
+}
+
+// stoppable is a context that Stop ends. end must be called.
+func (pl *Pipeline) stoppable(ctx context.Context) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if pl.stopped {
+		cancel(errStopping)
+	}
+	if pl.builds == nil {
+		pl.builds = map[*context.CancelCauseFunc]bool{}
+	}
+	pl.builds[&cancel] = true
+	return ctx, func() {
+		pl.mu.Lock()
+		defer pl.mu.Unlock()
+		delete(pl.builds, &cancel)
+		cancel(nil)
+	}
 }
 
 // announcement is the moment the devices of a fleet were told of a release. What they do is measured from here, and
@@ -112,6 +149,11 @@ func Commit(gitCommit string) string { return gitCommit[:min(32, len(gitCommit))
 // Push builds what arrived and makes it the fleet's release. It returns when the release has ended; an error says
 // why there is none, and the fleet is then as it was. out gets the build as it happens.
 func (pl *Pipeline) Push(ctx context.Context, p Push, out io.Writer) (fleet.Release, error) {
+	ctx, end := pl.stoppable(ctx)
+	defer end()
+	if errors.Is(context.Cause(ctx), errStopping) {
+		return fleet.Release{}, fault.New(fault.Unavailable, "the server is being restarted").WithHint("push again in a moment")
+	}
 	f, err := pl.Store.Fleet(ctx, p.Fleet)
 	if err != nil {
 		return fleet.Release{}, err
@@ -125,29 +167,25 @@ func (pl *Pipeline) Push(ctx context.Context, p Push, out io.Writer) (fleet.Rele
 	}
 	defer leave()
 
-	r, err := pl.release(ctx, f, p, out)
-	if err != nil {
-		return r, err
-	}
-	if len(p.Roots) > 0 && f.RootCommit != p.Roots[0] && (f.RootCommit == "" || !slices.Contains(p.Roots, f.RootCommit)) {
-		if err := pl.Store.RememberRoot(ctx, p.Fleet, p.Roots[0]); err != nil {
-			return r, err
-		}
-	}
-	return r, nil
-}
-
-// release finds or builds the release of a push; no other push to the fleet is under way.
-func (pl *Pipeline) release(ctx context.Context, f fleet.Fleet, p Push, out io.Writer) (fleet.Release, error) {
 	done, found, err := pl.Store.Succeeded(ctx, p.Fleet, p.commit())
 	if err != nil {
 		return fleet.Release{}, err
 	}
+	// A history that is new, or was forced, is the fleet's from now on.
+	var root string
+	if len(p.Roots) > 0 && !slices.Contains(p.Roots, f.RootCommit) {
+		root = p.Roots[0]
+	}
 	if found {
+		if root != "" {
+			if err := pl.Store.RememberRoot(ctx, p.Fleet, root); err != nil {
+				return done, err
+			}
+		}
 		return pl.again(ctx, done, p, out)
 	}
 	r, _, err := pl.Store.BeginRelease(ctx, store.NewRelease{
-		Fleet: p.Fleet, Commit: p.commit(), GitCommit: p.GitCommit, Ref: p.Ref, User: p.User, Draft: p.Draft, NoCache: p.NoCache,
+		Fleet: p.Fleet, Commit: p.commit(), GitCommit: p.GitCommit, Ref: p.Ref, User: p.User, Draft: p.Draft, NoCache: p.NoCache, Root: root,
 	})
 	if err != nil {
 		return fleet.Release{}, err
@@ -190,13 +228,16 @@ func (pl *Pipeline) again(ctx context.Context, r fleet.Release, p Push, out io.W
 	if err != nil {
 		return r, err
 	}
-	if !r.Draft() {
+	if !r.Draft() && !p.Draft {
 		moved, err := pl.Store.Retarget(ctx, r)
 		if err != nil {
 			return r, err
 		}
 		if moved {
 			t.line("the fleet's target is %s again", name(r))
+		}
+		if f, err := pl.Store.Fleet(ctx, r.Fleet); err == nil && f.TrackLatest && f.Target != r.ID {
+			t.line("it does not become the fleet's target, because it is invalidated or failed its tests")
 		}
 	}
 	pl.announce(r)
@@ -222,25 +263,30 @@ func (pl *Pipeline) enter(ctx context.Context, fleetID int64, out io.Writer) (le
 		select {
 		case q <- struct{}{}:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the push before: %w", context.Cause(ctx))
+			return nil, fault.Wrap(fault.Unavailable, context.Cause(ctx), "the push was broken off while it waited for another one").
+				WithHint("push again")
 		}
 	}
 	return func() { <-q }, nil
 }
 
-// Run goes on with every release that a stopped or killed server left under way, and returns when they have ended
-// or ctx does.
-func (pl *Pipeline) Run(ctx context.Context) error {
-	left, err := pl.Store.Unfinished(ctx)
-	if err != nil {
+// Recover finds the releases that a stopped or killed server left under way, for Run, and removes what it left of
+// others. It is called before the first push can arrive.
+func (pl *Pipeline) Recover(ctx context.Context) (err error) {
+	if pl.left, err = pl.Store.Unfinished(ctx); err != nil {
 		return err
 	}
-	if err := pl.sweep(left); err != nil {
+	if err := pl.sweep(pl.left); err != nil {
 		pl.Log.Warn("old sources not removed", "err", err)
 	}
+	return nil
+}
+
+// Run goes on with every release that Recover found, and returns when they have ended or ctx does.
+func (pl *Pipeline) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.SetLimit(parallel)
-	for _, r := range left {
+	for _, r := range pl.left {
 		g.Go(func() error {
 			pl.resume(ctx, r.ID)
 			return nil
@@ -250,6 +296,8 @@ func (pl *Pipeline) Run(ctx context.Context) error {
 }
 
 func (pl *Pipeline) resume(ctx context.Context, id int64) {
+	ctx, end := pl.stoppable(ctx)
+	defer end()
 	err := func() error {
 		r, err := pl.Store.Release(ctx, id)
 		if err != nil {
@@ -275,11 +323,14 @@ func (pl *Pipeline) resume(ctx context.Context, id int64) {
 		_, err = j.run(ctx)
 		return err
 	}()
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+		pl.Log.Info("release left by the last run is left to the next one", "release", id)
+	case err != nil:
 		pl.Log.Warn("release left by the last run did not succeed", "release", id, "err", err)
-		return
+	default:
+		pl.Log.Info("release left by the last run has ended", "release", id)
 	}
-	pl.Log.Info("release left by the last run has ended", "release", id)
 }
 
 // source is where the archive of a release under way is kept.
@@ -328,10 +379,21 @@ func (pl *Pipeline) sweep(left []fleet.Release) error {
 	return errors.Join(err, os.RemoveAll(pl.Work))
 }
 
+// slot waits for a place to build an image in.
+func (pl *Pipeline) slot(ctx context.Context) (leave func(), err error) {
+	pl.once.Do(func() { pl.slots = make(chan struct{}, parallel) })
+	select {
+	case pl.slots <- struct{}{}:
+		return func() { <-pl.slots }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
 // location makes the place of a new image.
 func (pl *Pipeline) location() (repository, location string) {
 	var b [16]byte
-	rand.Read(b[:]) //nolint:errcheck // never fails
+	rand.Read(b[:]) // never fails
 	repository = "v2/" + hex.EncodeToString(b[:])
 	return repository, pl.Registry + "/" + repository
 }
@@ -360,7 +422,7 @@ type transcript struct {
 func (t *transcript) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.out.Write(b) //nolint:errcheck // the watcher's going shows in the context
+	t.out.Write(b) // the watcher's going shows in the context
 	t.kept.Write(b)
 	if over := t.kept.Len() - maxLog; over > maxLog/4 {
 		t.kept.Next(over)

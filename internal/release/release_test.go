@@ -270,9 +270,8 @@ func TestAPusherWhoBreaksOffCancelsTheRelease(t *testing.T) {
 
 func TestAServerThatStopsInTheMiddleOfABuildGoesOnWithItAfterTheStart(t *testing.T) {
 	p := open(t)
-	ctx, stop := context.WithCancelCause(t.Context())
-	p.gate = func() { stop(release.ErrStopping) }
-	r, err := p.Push(ctx, push(1, ""), io.Discard)
+	p.gate = p.Stop
+	r, err := p.Push(t.Context(), push(1, ""), io.Discard)
 	if !fault.Is(err, fault.Unavailable) {
 		t.Fatalf("the pusher is told %v", err)
 	}
@@ -281,7 +280,7 @@ func TestAServerThatStopsInTheMiddleOfABuildGoesOnWithItAfterTheStart(t *testing
 	}
 	p.gate = nil
 	p.start(p.Registry)
-	if err := p.Run(t.Context()); err != nil {
+	if err := errors.Join(p.Recover(t.Context()), p.Run(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := p.Store.Release(t.Context(), r.ID); err != nil || got.Status != fleet.Success || p.target() != r.ID {
@@ -323,7 +322,7 @@ func TestAServerKilledAtAnyLegComesToTheSameEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.start(p.Registry)
-			if err := p.Run(t.Context()); err != nil {
+			if err := errors.Join(p.Recover(t.Context()), p.Run(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 			got, err := p.Store.Release(t.Context(), r.ID)

@@ -20,16 +20,8 @@ const recheck = 2 * time.Second
 // it does, or ctx ends. Offline devices are counted, never waited for.
 func (pl *Pipeline) Rollout(ctx context.Context, r fleet.Release, out io.Writer) error {
 	t := &transcript{out: out}
-	f, err := pl.Store.Fleet(ctx, r.Fleet)
-	if err != nil {
-		return err
-	}
-	switch {
-	case r.Draft():
+	if r.Draft() {
 		t.line("It is a draft: no device takes it until it is final. Try it on one: dunlin device pin DEVICE %s", short(r.Commit))
-		return nil
-	case f.Target != r.ID:
-		t.line("The fleet does not track the latest release: devices stay where they are. To move them: dunlin fleet track-latest %s", f.Slug)
 		return nil
 	}
 	reported, stop := pl.Hub.Watch(r.Fleet)
@@ -39,6 +31,18 @@ func (pl *Pipeline) Rollout(ctx context.Context, r fleet.Release, out io.Writer)
 	told, remembered := pl.announcementOf(r)
 	w := rollout{Pipeline: pl, t: t, told: told, said: map[string]string{}, late: !remembered}
 	for {
+		f, err := pl.Store.Fleet(ctx, r.Fleet)
+		if err != nil {
+			return err
+		}
+		switch {
+		case f.Target != r.ID && f.TrackLatest:
+			t.line("Another release has become the fleet's target; devices take that one")
+			return nil
+		case f.Target != r.ID:
+			t.line("The fleet does not track the latest release: devices stay where they are. To move them: dunlin fleet track-latest %s", f.Slug)
+			return nil
+		}
 		all, err := pl.Store.Rollout(ctx, r)
 		if err != nil {
 			return err
@@ -71,7 +75,7 @@ type rollout struct {
 func (w *rollout) show(r fleet.Release, all []store.Progress) (done bool) {
 	w.running, w.offline = 0, 0
 	if len(all) == 0 {
-		w.t.line("No device in the fleet yet; the first one will take this release when it comes")
+		w.t.line("No device follows the fleet yet; the first one that does will take this release")
 		return true
 	}
 	for _, p := range all {

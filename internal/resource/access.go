@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,14 +52,19 @@ const (
 type grant struct {
 	who  who
 	may  verb
-	rows string // a condition in which {t} is the row, {me} the actor's user, device or fleet, {actor} its actor row, {fleet} its fleet
+	rows string // a condition in which {t} is the row, {me} the actor's user, device or fleet, {actor} its actor row, {fleet} its fleet, {now} the time
 	via  string // instead: the rows whose reference of this name leads to a row the actor may read or, to do more than read, change
 	// named: only to a query that names the row by this field.
 	named string
+	only  string // fields that may be changed, with spaces between; "" is all that can be
 }
 
 // everyRow is the condition of what is for all.
 const everyRow = "TRUE"
+
+// registering: the device was made within the hour and has not been heard of since, so that its registration may have
+// gone without an answer (protocol §1.4). Later a fleet's key, which is on every card, opens no device of it.
+const registering = `{t}.created_at >= {now} - 3600000000 AND COALESCE({t}.last_seen, 0) <= {t}.created_at AND {t}.status IS NULL`
 
 // myFleets are the fleets of the organizations a user is a member of.
 const myFleets = `(SELECT f.id FROM fleets f JOIN organization_memberships m ON m.organization = f.organization WHERE m.user_id = {me})`
@@ -68,7 +74,7 @@ const myFleets = `(SELECT f.id FROM fleets f JOIN organization_memberships m ON 
 func (c *compiler) rule(r *resource, t string, v verb, q *odata.Query) (string, error) {
 	var rows []string
 	for _, g := range r.access {
-		if g.who&(1<<c.actor.Kind) == 0 || g.may&v == 0 || g.named != "" && !names(q, g.named) {
+		if g.who&(1<<c.actor.Kind) == 0 || g.may&v == 0 || v == update && !g.covers(c.writes) || g.named != "" && !names(q, g.named) {
 			continue
 		}
 		if g.via == "" {
@@ -83,7 +89,10 @@ func (c *compiler) rule(r *resource, t string, v verb, q *odata.Query) (string, 
 		if v != read {
 			through = update
 		}
+		writes := c.writes
+		c.writes = nil // they are not the other resource's
 		above, err := c.rule(rel.to, there, through, nil)
+		c.writes = writes
 		if fault.Is(err, fault.Denied) {
 			continue
 		}
@@ -98,18 +107,38 @@ func (c *compiler) rule(r *resource, t string, v verb, q *odata.Query) (string, 
 	return `(` + joined(rows, ` OR `) + `)`, nil
 }
 
+// covers reports whether the grant is for a change of all these fields.
+func (g grant) covers(fields []string) bool {
+	return g.only == "" || !slices.ContainsFunc(fields, func(name string) bool { return !called(g.only, name) })
+}
+
+// field finds a field that the actor may see.
+func (c *compiler) field(r *resource, name string) (field, bool) {
+	f, ok := r.field(name)
+	return f, ok && c.sees(r, f)
+}
+
+func (c *compiler) sees(r *resource, f field) bool {
+	return c.actor.Kind == fleet.UserActor || !called(r.usersOnly, first(f.name))
+}
+
 // denied says that no grant lets the actor do v with any row of r.
 func (c *compiler) denied(r *resource, v verb) error {
 	if c.actor.Kind == fleet.Nobody {
 		return fault.New(fault.Unauthenticated, "Unauthorized")
 	}
-	return fault.Newf(fault.Denied, "a key of this kind (%s) may not %s %s", c.actor.Kind, v, r.name)
+	what := r.name
+	if len(c.writes) > 0 {
+		what = strings.Join(c.writes, " and ") + " of " + what
+	}
+	return fault.Newf(fault.Denied, "a key of this kind (%s) may not %s %s", c.actor.Kind, v, what)
 }
 
 // fill puts the row and the actor into a condition. The numbers are the server's own.
 func (c *compiler) fill(condition, t string) string {
 	return strings.NewReplacer("{t}", t, "{me}", strconv.FormatInt(c.actor.ID, 10),
-		"{actor}", strconv.FormatInt(c.actor.Actor, 10), "{fleet}", strconv.FormatInt(c.actor.Fleet, 10)).Replace(condition)
+		"{actor}", strconv.FormatInt(c.actor.Actor, 10), "{fleet}", strconv.FormatInt(c.actor.Fleet, 10),
+		"{now}", strconv.FormatInt(c.now, 10)).Replace(condition)
 }
 
 // names reports whether every row that q asks for has a certain value of a field.

@@ -19,6 +19,7 @@ type compiler struct {
 	args   []any
 	rows   int      // aliases given out
 	trail  []string // relations to many rows that lead to where it is
+	writes []string // fields that a change writes
 }
 
 func (m *Model) compiler(actor fleet.Actor) *compiler {
@@ -71,7 +72,7 @@ func (c *compiler) selection(r *resource, t string, q *odata.Query) ([]string, e
 		if k.Name == "" {
 			k.Name = "id"
 		}
-		f, ok := r.field(k.Name)
+		f, ok := c.field(r, k.Name)
 		if !ok || f.kind != number && f.kind != text && f.kind != ref {
 			return nil, r.unknown("key", k.Name)
 		}
@@ -154,7 +155,7 @@ func (c *compiler) object(r *resource, t string, o odata.Options) (string, error
 	}
 	selected := map[string]bool{}
 	for _, name := range o.Select {
-		f, ok := r.field(name)
+		f, ok := c.field(r, name)
 		if !ok {
 			return "", r.unknown("field", name)
 		}
@@ -165,7 +166,7 @@ func (c *compiler) object(r *resource, t string, o odata.Options) (string, error
 	}
 	if o.Select == nil {
 		for _, f := range r.fields {
-			if name := first(f.name); !expanded[name] {
+			if name := first(f.name); !expanded[name] && c.sees(r, f) {
 				add(name, c.json(f, t))
 			}
 		}

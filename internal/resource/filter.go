@@ -145,7 +145,7 @@ func (c *compiler) walk(s scope, names []string, end func(s scope) (value, error
 func (c *compiler) path(s scope, p odata.Path) (value, error) {
 	last := len(p.Names) - 1
 	return c.walk(s.origin(p), p.Names[:last], func(s scope) (value, error) {
-		f, ok := s.res.field(p.Names[last])
+		f, ok := c.field(s.res, p.Names[last])
 		if !ok {
 			return value{}, s.res.unknown("field", p.Names[last])
 		}

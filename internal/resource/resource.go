@@ -34,16 +34,18 @@ type Model struct {
 	Created func(ctx context.Context, fleet int64, slug string) error
 	// Removed is called after a fleet was deleted. nil: nothing is to be done.
 	Removed func(ctx context.Context, fleet int64)
+	// DevicesGone is called after devices were deleted, alone or with their fleet, or moved to a fleet of another
+	// organization: what is kept of them by uuid alone is not for who has that uuid next. nil: nothing is to be done.
+	DevicesGone func(ctx context.Context, uuids []string)
+	// Cancelled is called after a running release was cancelled. nil: nobody builds.
+	Cancelled func(release int64)
 	// SSHFingerprint reads one public key in authorized_keys form; its error is for the caller to read. nil: no key
 	// can be added.
 	SSHFingerprint func(key string) (normalised, fingerprint string, err error)
 }
 
-// What a hostile query may cost. A change chooses its rows while every other change waits.
-const (
-	readPatience   = 20 * time.Second
-	choicePatience = 5 * time.Second
-)
+// readPatience is what a hostile query may cost, also one that chooses the rows of a change.
+const readPatience = 20 * time.Second
 
 // New makes a model of what is in db.
 func New(db *store.DB) *Model {

@@ -193,10 +193,7 @@ func editDevice(ctx context.Context, w *change) error {
 		}
 	}
 	to, moves := w.id("belongs_to__application")
-	pin, pins := w.id("is_pinned_on__release")
-	if moves && !pins {
-		w.columns["pinned_release"] = nil
-	}
+	pin, _ := w.id("is_pinned_on__release")
 	for _, id := range w.ids {
 		d, err := store.DeviceIn(ctx, w.tx, id)
 		if err != nil {
@@ -262,6 +259,7 @@ func editRelease(ctx context.Context, w *change) error {
 			if err := store.CancelRelease(ctx, w.tx, id, w.now); err != nil {
 				return err
 			}
+			w.cancelled = append(w.cancelled, id)
 		}
 	}
 	w.columns["update_timestamp"] = w.now

@@ -47,6 +47,8 @@ type resource struct {
 	navs    []nav
 	access  []grant
 	virtual bool
+	// usersOnly names fields that, for every other kind of actor, are not there: what a build says quotes its source.
+	usersOnly string
 	// affects says which fleet, and which device of it (NULL for all), a change of a row concerns; nil for none.
 	affects *affects
 	before  rule // of a change, before the row is written

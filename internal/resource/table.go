@@ -5,7 +5,7 @@ package resource
 // device's supervisor secret) are not here.
 //
 // Users have the run of what belongs to the organizations they are members of. A device reads its own fleet and
-// itself, and writes its own variables, tags and name. A provisioning key finds devices of its fleet by uuid.
+// itself, and writes its own variables, tags, name and note. A provisioning key finds devices of its fleet by uuid.
 func table() []resource {
 	return []resource{
 		{
@@ -205,7 +205,8 @@ func table() []resource {
 				{"release_image image__is_part_of__release is_part_of__release", "release_image", "image"},
 				{"image_install device__installs__image is_installed_on__device", "image_install", "installs__image"},
 			},
-			access: []grant{{who: user | device, may: read, via: "is_a_build_of__service"}},
+			access:    []grant{{who: user | device, may: read, via: "is_a_build_of__service"}},
+			usersOnly: "dockerfile error_message build_log",
 		},
 		{
 			name: "release", table: "releases",
@@ -253,7 +254,8 @@ func table() []resource {
 				{who: user, may: read | update, via: "belongs_to__application"},
 				{who: device, may: read, via: "belongs_to__application"},
 			},
-			before: editRelease, after: followRelease,
+			usersOnly: "build_log",
+			before:    editRelease, after: followRelease,
 		},
 		{
 			name: "release_image image__is_part_of__release", table: "release_images",
@@ -349,9 +351,9 @@ func table() []resource {
 				{who: user, may: read | update | remove | hold, rows: "{t}.fleet IN " + myFleets},
 				{who: device, may: read, rows: "{t}.id = {me}"},
 				// A device may not take itself elsewhere: after a change its fleet is the one its key is for.
-				{who: device, may: update, rows: "{t}.id = {me} AND {t}.fleet = {fleet}"},
+				{who: device, may: update, rows: "{t}.id = {me} AND {t}.fleet = {fleet}", only: "device_name note"},
 				{who: provisioning, may: read, rows: "{t}.fleet = {fleet}", named: "uuid"},
-				{who: provisioning, may: hold, rows: "{t}.fleet = {fleet}"},
+				{who: provisioning, may: hold, rows: "{t}.fleet = {fleet} AND " + registering},
 			},
 			affects: &affects{"{t}.fleet", "{t}.id"},
 			before:  editDevice, after: moveDevice,

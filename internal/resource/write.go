@@ -29,6 +29,9 @@ type change struct {
 	// columns are what rules write besides, by the columns' names.
 	columns map[string]any
 	touched touched
+	// What other rooms hear of once it is committed.
+	gone      []string // uuids of devices
+	cancelled []int64  // releases
 }
 
 // touched are the devices whose targets may have changed, by fleet; device 0 stands for all of them.
@@ -117,19 +120,19 @@ func (w *change) change(ctx context.Context, q *odata.Query, write func() error)
 	if q.Key == nil && q.Filter == nil {
 		return fault.Newf(fault.Invalid, "which %s is meant? name it by a key or by $filter", w.res.name)
 	}
-	err := w.store.Write(ctx, func(tx *sql.Tx) error {
-		w.tx = tx
-		if err := w.choose(ctx, q); err != nil {
-			return err
-		}
-		if len(w.ids) == 0 {
-			if w.verb == remove && w.res.name == "application" && q.Key != nil {
-				return fault.New(fault.NotFound, "there is no such application")
+	err := w.choose(ctx, q)
+	if err == nil && len(w.ids) > 0 {
+		err = w.store.Write(ctx, func(tx *sql.Tx) error {
+			w.tx = tx
+			if err := w.recheck(ctx, q); err != nil || len(w.ids) == 0 {
+				return err
 			}
-			return nil
-		}
-		return w.run(ctx, write)
-	})
+			return w.run(ctx, write)
+		})
+	}
+	if err == nil && len(w.ids) == 0 && w.verb == remove && w.res.name == "application" && q.Key != nil {
+		err = fault.New(fault.NotFound, "there is no such application")
+	}
 	if err == nil {
 		err = w.after(ctx)
 	}
@@ -152,6 +155,9 @@ func (w *change) run(ctx context.Context, write func() error) error {
 			return err
 		}
 	}
+	if err := w.leave(ctx); err != nil {
+		return err
+	}
 	if err := write(); err != nil {
 		return err
 	}
@@ -163,7 +169,7 @@ func (w *change) run(ctx context.Context, write func() error) error {
 	if w.verb == remove {
 		return nil
 	}
-	c := w.compiler(w.actor)
+	c := w.rules()
 	rule, err := c.rule(w.res, "t", w.verb, nil)
 	if err != nil {
 		return err
@@ -200,6 +206,14 @@ func (w *change) after(ctx context.Context) error {
 			}
 		}
 	}
+	if w.DevicesGone != nil && len(w.gone) > 0 {
+		w.DevicesGone(context.WithoutCancel(ctx), w.gone)
+	}
+	if w.Cancelled != nil {
+		for _, id := range w.cancelled {
+			w.Cancelled(id)
+		}
+	}
 	if w.Changed == nil {
 		return nil
 	}
@@ -213,9 +227,17 @@ func (w *change) after(ctx context.Context) error {
 	return nil
 }
 
-// choose finds the rows that q names and the actor may do this with.
-func (w *change) choose(ctx context.Context, q *odata.Query) error {
+// rules is a compiler that knows what is written.
+func (w *change) rules() *compiler {
 	c := w.compiler(w.actor)
+	c.writes = slices.Sorted(maps.Keys(w.body))
+	return c
+}
+
+// choose finds the rows that q names and the actor may do this with. It only reads, before the transaction: while a
+// hostile filter is at work, other changes go on.
+func (w *change) choose(ctx context.Context, q *odata.Query) error {
+	c := w.rules()
 	rule, err := c.rule(w.res, "t", w.verb, q)
 	if err != nil {
 		return err
@@ -224,12 +246,47 @@ func (w *change) choose(ctx context.Context, q *odata.Query) error {
 	if err != nil {
 		return err
 	}
-	ids, err := fetch(ctx, w.tx, choicePatience, `SELECT `+gathered(`SELECT t.id AS j FROM `+w.res.table+` t WHERE `+
+	ids, err := fetch(ctx, w.reader, w.patience, `SELECT `+gathered(`SELECT t.id AS j FROM `+w.res.table+` t WHERE `+
 		joined(append(where, rule), ` AND `)+` ORDER BY t.id`), c.args)
 	if err != nil {
 		return err
 	}
 	return json.Unmarshal(ids, &w.ids)
+}
+
+// recheck leaves out the chosen rows that meanwhile are gone, or no longer the actor's.
+func (w *change) recheck(ctx context.Context, q *odata.Query) error {
+	c := w.rules()
+	rule, err := c.rule(w.res, "t", w.verb, q)
+	if err != nil {
+		return err
+	}
+	var still []int64
+	for list := range lists(w.ids) {
+		ids, err := column[int64](w.tx.QueryContext(ctx, `SELECT t.id FROM `+w.res.table+` t WHERE t.id IN `+list+` AND `+rule+` ORDER BY t.id`, c.args...))
+		if err != nil {
+			return err
+		}
+		still = append(still, ids...)
+	}
+	w.ids = still
+	return nil
+}
+
+// column reads the only column of rows.
+func column[T any](rows *sql.Rows, err error) (all []T, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var v T
+		if err := rows.Scan(&v); err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, rows.Err()
 }
 
 // references checks that what the change refers to is there for the actor. What is not there and what he may not see
@@ -272,6 +329,31 @@ func (w *change) touch(ctx context.Context) error {
 		if err := w.touched.read(w.tx.QueryContext(ctx, strings.ReplaceAll(statement, "{t}", "t"))); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// leave notes the devices that are about to be deleted, or to become another organization's.
+func (w *change) leave(ctx context.Context) error {
+	var condition string
+	to, moves := w.id("belongs_to__application")
+	switch {
+	case w.res.name == "application" && w.verb == remove:
+		condition = `d.fleet IN `
+	case w.res.name == "device" && w.verb == remove:
+		condition = `d.id IN `
+	case w.res.name == "device" && moves:
+		condition = `(SELECT o.organization FROM fleets o WHERE o.id = d.fleet) <> (SELECT o.organization FROM fleets o WHERE o.id = ` +
+			strconv.FormatInt(to, 10) + `) AND d.id IN `
+	default:
+		return nil
+	}
+	for list := range lists(w.ids) {
+		uuids, err := column[string](w.tx.QueryContext(ctx, `SELECT d.uuid FROM devices d WHERE `+condition+list+` ORDER BY d.id`))
+		if err != nil {
+			return err
+		}
+		w.gone = append(w.gone, uuids...)
 	}
 	return nil
 }

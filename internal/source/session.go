@@ -172,17 +172,17 @@ func (s *Server) serve(ctx context.Context, actor fleet.Actor, r Repository, ser
 		s.log().Debug("git ended badly", "fleet", r.Slug, "actor", actor.Name, "service", service, "err", err, "stderr", stderr.String())
 	}
 	c.finish(code)
-	if service == receivePack {
+	// A client that has said all is heard to its end in a moment. One that is cut off instead loses its connection:
+	// HTTP takes the cut for the client's leaving, and would tell so to the next request on it.
+	select {
+	case <-received:
+	case <-ctx.Done():
+	case <-time.After(drainTime):
+	}
+	if service == receivePack && err == nil {
 		select {
-		case <-received:
-		case <-ctx.Done():
-		case <-time.After(drainTime):
-		}
-		if err == nil {
-			select {
-			case s.stale <- r.Fleet:
-			default: // packed after another push
-			}
+		case s.stale <- r.Fleet:
+		default: // packed after another push
 		}
 	}
 	select {

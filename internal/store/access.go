@@ -89,9 +89,10 @@ func (db *DB) repositories(ctx context.Context, query string, asker int64, names
 	return all, nil
 }
 
-// ImageRepositories are the repositories that an image row stands for.
+// ImageRepositories are the repositories of images that are made or being made. One whose build came to nothing is
+// not among them, and its layers may go.
 func (db *DB) ImageRepositories(ctx context.Context) (map[string]bool, error) {
-	rows, err := db.reader.QueryContext(ctx, `SELECT repository FROM images`)
+	rows, err := db.reader.QueryContext(ctx, `SELECT repository FROM images WHERE status IN ('running', 'success')`)
 	if err != nil {
 		return nil, fmt.Errorf("list repositories: %w", err)
 	}

@@ -73,14 +73,16 @@ func SSHKeyTaken(ctx context.Context, tx *sql.Tx, fingerprint string) (taken boo
 	return taken, nil
 }
 
-// Settle makes devices that were moved at home in the fleets they are in now: they forget a release of another fleet,
-// and have the services of their own one, with no variables yet.
+// Settle makes devices that were moved at home in the fleets they are in now: they forget releases of another fleet,
+// pinned or running, and have the services of their own one, with no variables yet.
 func Settle(ctx context.Context, tx *sql.Tx, devices []int64, now int64) error {
 	for _, id := range devices {
-		if _, err := tx.ExecContext(ctx, `
-			UPDATE devices SET running_release = NULL WHERE id = $1
-				AND running_release IN (SELECT r.id FROM releases r WHERE r.fleet <> devices.fleet)`, id); err != nil {
-			return fmt.Errorf("settle device %d: %w", id, err)
+		for _, column := range []string{"running_release", "pinned_release"} {
+			if _, err := tx.ExecContext(ctx, `
+				UPDATE devices SET `+column+` = NULL WHERE id = $1
+					AND `+column+` IN (SELECT r.id FROM releases r WHERE r.fleet <> devices.fleet)`, id); err != nil {
+				return fmt.Errorf("settle device %d: %w", id, err)
+			}
 		}
 		if _, err := tx.ExecContext(ctx, `
 			DELETE FROM service_installs WHERE device = $1 AND service NOT IN (

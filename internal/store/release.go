@@ -35,7 +35,8 @@ type NewRelease struct {
 	Fleet          int64
 	Commit         string // 32 hex
 	GitCommit, Ref string
-	User           int64 // who pushed; 0 for nobody
+	User           int64  // who pushed; 0 for nobody
+	Root           string // becomes the fleet's root commit when the release succeeds; "" leaves it
 	Draft, NoCache bool
 }
 
@@ -53,9 +54,9 @@ func (db *DB) BeginRelease(ctx context.Context, n NewRelease) (r fleet.Release, 
 		var id int64
 		if err := tx.QueryRowContext(ctx, `
 			INSERT INTO releases (created_at, modified_at, fleet, commit_id, git_commit, git_ref, created_by, status, draft, nocache,
-				start_timestamp, update_timestamp)
-			VALUES ($1, $1, $2, $3, $4, $5, $6, 'running', $7, $8, $1, $1) RETURNING id`,
-			now, n.Fleet, n.Commit, n.GitCommit, n.Ref, nullInt(n.User), n.Draft, n.NoCache).Scan(&id); err != nil {
+				root_commit, start_timestamp, update_timestamp)
+			VALUES ($1, $1, $2, $3, $4, $5, $6, 'running', $7, $8, $9, $1, $1) RETURNING id`,
+			now, n.Fleet, n.Commit, n.GitCommit, n.Ref, nullInt(n.User), n.Draft, n.NoCache, n.Root).Scan(&id); err != nil {
 			return err
 		}
 		r, err = scanRelease(tx.QueryRowContext(ctx, releaseColumns+`WHERE id = $1`, id))
@@ -225,7 +226,7 @@ func (db *DB) ImageBuilt(ctx context.Context, image int64, b Built) error {
 	return db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `
 			UPDATE images SET modified_at = $1, end_timestamp = $1, push_timestamp = $1, status = 'success', content_hash = $2,
-				image_size = $3, project_type = $4, dockerfile = $5 WHERE id = $6`,
+				image_size = $3, project_type = $4, dockerfile = $5 WHERE id = $6 AND status = 'running'`,
 			now, b.Digest, b.Size, nullText(b.ProjectType), nullText(b.Dockerfile), image)
 		return err
 	})
@@ -246,10 +247,16 @@ func (db *DB) Succeed(ctx context.Context, r fleet.Release, buildLog string) (en
 			return err
 		}
 		ended = true
-		if !r.WantsDraft {
-			if err := FinalizeRelease(ctx, tx, r.ID, now); err != nil {
-				return err
-			}
+		if _, err := tx.ExecContext(ctx, `
+			UPDATE fleets SET root_commit = r.root_commit FROM releases r
+			WHERE r.id = $1 AND fleets.id = r.fleet AND r.root_commit <> ''`, r.ID); err != nil {
+			return err
+		}
+		if r.WantsDraft {
+			return nil // the target is no business of a draft's
+		}
+		if err := FinalizeRelease(ctx, tx, r.ID, now); err != nil {
+			return err
 		}
 		_, err = FollowLatest(ctx, tx, r.Fleet, now)
 		return err

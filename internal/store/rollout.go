@@ -65,14 +65,16 @@ func (db *DB) Rollout(ctx context.Context, r fleet.Release) ([]Progress, error) 
 	return all, nil
 }
 
-// Retarget makes a release the fleet's target if the fleet tracks the latest; moved is false if it does not or
-// the target is there already.
+// Retarget makes a release the fleet's target if the fleet tracks the latest and the release is fit to be one; moved
+// is false otherwise, or if the target is there already.
 func (db *DB) Retarget(ctx context.Context, r fleet.Release) (moved bool, err error) {
 	now := db.now()
 	err = db.Write(ctx, func(tx *sql.Tx) error {
 		done, err := tx.ExecContext(ctx, `
 			UPDATE fleets SET target_release = $1, modified_at = $2
-			WHERE id = $3 AND track_latest AND COALESCE(target_release, 0) <> $1`, r.ID, now, r.Fleet)
+			WHERE id = $3 AND track_latest AND COALESCE(target_release, 0) <> $1 AND EXISTS (
+				SELECT 1 FROM releases WHERE id = $1 AND status = 'success' AND revision IS NOT NULL
+					AND NOT is_invalidated AND is_passing_tests)`, r.ID, now, r.Fleet)
 		if err != nil {
 			return err
 		}

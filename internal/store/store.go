@@ -40,6 +40,14 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
+	// The engine would make it readable for everybody, and its side files after it.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
 	writer, err := connect(path, "immediate", false)
 	if err != nil {
 		return nil, err
@@ -63,7 +71,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 
 func connect(path, txlock string, readOnly bool) (*sql.DB, error) {
 	q := url.Values{"_txlock": {txlock}, "_pragma": {
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(ON)",
+		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)",
 	}}
 	if readOnly {
 		q.Add("_pragma", "query_only(ON)")
@@ -116,7 +124,7 @@ func (db *DB) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
+	defer tx.Rollback() // after a commit there is nothing to roll back
 	if err := f(tx); err != nil {
 		return Explain(err)
 	}

@@ -16,7 +16,7 @@ func (db *DB) Parts(ctx context.Context, device fleet.Device) (fleet.Parts, erro
 	if err != nil {
 		return p, fmt.Errorf("load target of %s: %w", device.UUID, err)
 	}
-	defer tx.Rollback() //nolint:errcheck // it only reads
+	defer tx.Rollback() // it only reads
 	if err := parts(ctx, tx, &p); err != nil {
 		return p, fmt.Errorf("load target of %s: %w", device.UUID, err)
 	}

@@ -75,7 +75,7 @@ func newAuthority(now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	serial := make([]byte, 4)
-	rand.Read(serial) //nolint:errcheck // it never fails
+	rand.Read(serial) // it never fails
 	template := &x509.Certificate{
 		// The name tells two installations apart in a browser's list.
 		Subject:               pkix.Name{Organization: []string{"Dunlin"}, CommonName: "Dunlin private authority " + hex.EncodeToString(serial)},

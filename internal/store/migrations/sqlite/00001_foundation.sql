@@ -178,6 +178,7 @@ CREATE TABLE releases (
   commit_id          TEXT NOT NULL,
   git_commit         TEXT NOT NULL DEFAULT '',  -- all 40 digits, when it came by git
   git_ref            TEXT NOT NULL DEFAULT '',
+  root_commit        TEXT NOT NULL DEFAULT '',  -- becomes the fleet's when the release succeeds, unless ''
   created_by         BIGINT REFERENCES users (id) ON DELETE SET NULL,
   status             TEXT NOT NULL CHECK (status IN ('running', 'success', 'failed', 'error', 'cancelled', 'interrupted')),
   source             TEXT NOT NULL DEFAULT 'cloud' CHECK (source IN ('cloud', 'local')),
