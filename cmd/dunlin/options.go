@@ -69,7 +69,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.adminUser, "admin-user", "admin", "name of the first user, made at the first start")
 	f.StringVar(&o.adminEmail, "admin-email", "", "email address of the first user")
 	f.StringVar(&o.adminPass, "admin-password", "", "password of the first user (default: one is made and printed once); better set by "+envPrefix+"ADMIN_PASSWORD")
-	f.StringSliceVar(&o.privateHosts, "submodule-host", nil, "host in a private network that submodules may be fetched from; may be given several times")
+	f.StringSliceVar(&o.privateHosts, "private-host", nil, "host (and port) in a private network that submodules and images of other registries may be fetched from; may be given several times")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 }

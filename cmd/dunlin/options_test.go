@@ -32,7 +32,7 @@ func completed(t *testing.T, args []string, environment map[string]string, file 
 func TestAFlagGoesBeforeTheEnvironmentAndTheEnvironmentBeforeTheFile(t *testing.T) {
 	o, err := completed(t, []string{"--data", "flag"},
 		map[string]string{"DUNLIN_DATA": "environment", "DUNLIN_SSH_LISTEN": "127.0.0.1:1"},
-		"data: file\nssh-listen: 127.0.0.1:2\nlog-format: json\nadmin-password: 0123456\nengine:\nsubmodule-host: [a.example, b.example]\n")
+		"data: file\nssh-listen: 127.0.0.1:2\nlog-format: json\nadmin-password: 0123456\nengine:\nprivate-host: [a.example, b.example]\n")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,7 +142,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		Dest: s.destination,
 		Builder: &build.Builder{
 			Engine: s.engine, Go: s.goCommand, Work: filepath.Join(s.data, "scratch"), GoCache: filepath.Join(s.data, "gocache"),
-			Timeout: s.buildTimeout, Log: s.log,
+			Timeout: s.buildTimeout, Private: s.privateHosts, Log: s.log,
 		},
 	}
 	// What a killed build left; nothing in it is kept.
@@ -155,6 +155,8 @@ func (s *server) open(ctx context.Context) (err error) {
 	s.model = resource.New(s.db)
 	s.model.SSHFingerprint = auth.ParseSSHKey
 	s.model.Changed = s.changed
+	s.model.Cancelled = s.pipeline.Cancel
+	s.model.DevicesGone = s.devicesGone
 	s.model.Created = func(ctx context.Context, id int64, _ string) error { return s.source.Create(ctx, id) }
 	s.model.Removed = func(ctx context.Context, id int64) {
 		if err := s.source.Remove(ctx, id); err != nil {
@@ -288,6 +290,15 @@ func (s *server) changed(fleetID int64, devices []int64) {
 	}
 	if len(uuids) > 0 {
 		s.hub.LookAgain(fleetID, uuids...)
+	}
+}
+
+// devicesGone removes the logs of devices that left: they belong to whoever had the device, not to the device.
+func (s *server) devicesGone(_ context.Context, uuids []string) {
+	for _, uuid := range uuids {
+		if err := s.logs.Remove(uuid); err != nil {
+			s.log.Warn("logs of a device that is gone not removed", "device", uuid, "err", err)
+		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"text/scanner"
 	"unicode"
 
@@ -16,8 +15,15 @@ import (
 
 // Go's assembler has a preprocessor whose #include takes any file of the machine, and a complaint about that file's text
 // shows it. So every include of a package that is not the toolchain's own has to be a header of the same module, which
-// is looked through as well, or one of the toolchain's, which are named without a folder.
+// is looked through as well, or one of the toolchain's. And a directive stands where it is read: no "#" may come out of a
+// macro, and no file may end within a line, whose rest the including file would write.
 var plainHeader = regexp.MustCompile(`^(?:[A-Za-z0-9_.+-]+/)*[A-Za-z0-9_+-][A-Za-z0-9_.+-]*\.h$`)
+
+// toolchainHeader is a header of the toolchain's own folder, or the one it makes of a package's constants. No other name
+// will do: it also copies x_linux.h of the push, which nobody looked through, to x_GOOS.h.
+var toolchainHeader = regexp.MustCompile(`^(?:textflag|funcdata|go_asm|asm_(?:amd64|ppc64x|riscv64))\.h$`)
+
+const addDockerfile = "to build it all the same, add a Dockerfile"
 
 // maxAssembly bounds one assembly file, in bytes.
 const maxAssembly = 32 << 20
@@ -74,9 +80,14 @@ func (a *assembly) check(file string) error {
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err, shown+" cannot be read")
 	}
-	for _, i := range includes(text) {
+	all, stray := includes(text)
+	if stray > 0 {
+		return at(shown, stray, "assembly may only use # for define, undef, ifdef, ifndef, else, endif and include at the start of a line, never in a macro, and ends with a whole line").
+			WithHint(addDockerfile)
+	}
+	for _, i := range all {
 		refused := at(shown, i.line, "assembly may only include headers of its own module").
-			WithHint("to build it all the same, add a Dockerfile")
+			WithHint(addDockerfile)
 		if !plainHeader.MatchString(i.name) {
 			return refused
 		}
@@ -85,8 +96,7 @@ func (a *assembly) check(file string) error {
 			if err := a.check(i.name); err != nil {
 				return err
 			}
-		case err != nil && !strings.Contains(i.name, "/"):
-			// One of the toolchain's: the assembler finds no other by a bare name.
+		case err != nil && toolchainHeader.MatchString(i.name):
 		default:
 			return refused
 		}
@@ -99,8 +109,15 @@ type include struct {
 	line int
 }
 
-// includes are the files an assembly file includes. Tokens are read the way the assembler reads them.
-func includes(text []byte) []include {
+// directives are what may follow a "#". #line is not among them: nobody needs it.
+var directives = map[string]bool{
+	"define": true, "undef": true, "ifdef": true, "ifndef": true, "else": true, "endif": true, "include": true,
+}
+
+// includes are the files an assembly file includes. stray is the first line whose "#" is not at the start of a line or
+// names no directive, or the last line if it does not end; 0 if there is none. Tokens are read the way the assembler
+// reads them.
+func includes(text []byte) (all []include, stray int) {
 	var s scanner.Scanner
 	s.Init(bytes.NewReader(text))
 	s.Error = func(*scanner.Scanner, string) {} // the assembler will say it
@@ -110,17 +127,29 @@ func includes(text []byte) []include {
 	s.IsIdentRune = func(r rune, i int) bool {
 		return unicode.IsLetter(r) || r == '_' || r == '·' || r == '∕' || i > 0 && unicode.IsDigit(r)
 	}
-	var all []include
-	var before rune
-	for tok := s.Scan(); tok != scanner.EOF; before, tok = tok, s.Scan() {
-		if tok != scanner.Ident || before != '#' || s.TokenText() != "include" {
+	// The two tokens before this one. A line that follows a backslash may be the rest of a macro.
+	before, last := rune('\n'), rune('\n')
+	tok := s.Scan()
+	for ; tok != scanner.EOF; before, last, tok = last, tok, s.Scan() {
+		if tok != '#' {
+			continue
+		}
+		line := s.Position.Line
+		starts := last == '\n' && before != '\\'
+		if before, last, tok = last, tok, s.Scan(); !starts || tok != scanner.Ident || !directives[s.TokenText()] {
+			return nil, line
+		}
+		if s.TokenText() != "include" {
 			continue
 		}
 		i := include{line: s.Position.Line}
-		if s.Scan() == scanner.String {
+		if before, last, tok = last, tok, s.Scan(); tok == scanner.String {
 			i.name, _ = strconv.Unquote(s.TokenText()) // "" is refused like any other name
 		}
 		all = append(all, i)
 	}
-	return all
+	if last != '\n' || before == '\\' {
+		return nil, s.Pos().Line
+	}
+	return all, 0
 }

@@ -110,6 +110,9 @@ type Builder struct {
 	// GoCache holds downloaded modules and compiled packages of all fleets; "" for a folder in Work. Both caches
 	// are addressed by content and no code of a push runs beside them.
 	GoCache string
+	// Private are registries, HOST or HOST:PORT, from which services may name images though they are on this machine or
+	// in a private network; HOST stands for all its ports. The destination's registry is always among them.
+	Private []string
 	// Timeout bounds one Build; 0 for one hour.
 	Timeout time.Duration
 	Log     *slog.Logger // nil for none

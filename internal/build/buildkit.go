@@ -202,6 +202,24 @@ func (l logins) Credentials(_ context.Context, req *auth.CredentialsRequest) (*a
 
 var parseError = regexp.MustCompile(`(?:dockerfile|Dockerfile) parse error (?:on )?line (\d+): (.*)`)
 
+// ownFrontend is BuildKit's own reader of Dockerfiles. Another's may mount the caches of other fleets.
+var ownFrontend = regexp.MustCompile(`^(?:docker\.io/)?docker/dockerfile(?::\w[\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$`)
+
+// checkSyntax refuses a Dockerfile that is to be read by a program of its author's choice. Build arguments, which may say
+// so too, are refused where they are read.
+func checkSyntax(file, text string) error {
+	ref, _, where, ok := parser.DetectSyntax([]byte(text))
+	if !ok || ownFrontend.MatchString(ref) {
+		return nil
+	}
+	line := 1 // a Dockerfile that is all JSON has none
+	if len(where) > 0 && where[0].Start.Line > 0 {
+		line = where[0].Start.Line
+	}
+	return at(file, line, "syntax=%s names another frontend than docker/dockerfile", shorten(ref, 100)).
+		WithHint("remove the line, or write # syntax=docker/dockerfile:1")
+}
+
 // dockerfileFault is a Dockerfile that cannot be read.
 func dockerfileFault(file, text string) error {
 	text = readable(text)

@@ -153,9 +153,11 @@ func (d *detector) dockerfile(s *Service, name string) (found bool, err error) {
 	case d.target.DeviceType, d.target.Arch:
 		s.Kind = KindArchitecture
 	default:
-		return true, nil
+		return true, checkSyntax(name, s.dockerfile.text)
 	}
 	s.dockerfile.template = true
-	s.dockerfile.text, err = expand(name, s.dockerfile.text, s.Name, d.target)
-	return true, err
+	if s.dockerfile.text, err = expand(name, s.dockerfile.text, s.Name, d.target); err != nil {
+		return true, err
+	}
+	return true, checkSyntax(name, s.dockerfile.text)
 }

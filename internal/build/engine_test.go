@@ -315,7 +315,7 @@ func TestAFailingDockerfileIsExplainedWithFileLineAndReason(t *testing.T) {
 			"Dockerfile:6: RUN goodbye and more: exit code 3", "", "| the last words: $WORD"},
 		{"a RUN for another processor", "aarch64", "FROM scratch\nCOPY --chmod=755 Dockerfile /arm\nRUN [\"/arm\"]\n", "Dockerfile:3: RUN [\"/arm\"]: ", "qemu-user-static", "exec format error"},
 		{"a base image that is not there", "amd64", "FROM 127.0.0.1:1/x:y\nRUN x\n", "Dockerfile:1: FROM 127.0.0.1:1/x:y: ", "registry of the base image", ""},
-		{"a frontend that cannot be fetched", "amd64", "# syntax=127.0.0.1:1/dockerfile:1\nFROM scratch\n", "Dockerfile:1: # syntax", "without it the engine uses its own", ""},
+		{"a frontend that cannot be fetched", "amd64", "# syntax=docker/dockerfile:there-is-none\nFROM scratch\n", "Dockerfile:1: # syntax", "without it the engine uses its own", ""},
 		{"an empty Dockerfile", "amd64", "# nothing\n", "Dockerfile: ", "", ""},
 	} {
 		t.Run(cse.name, func(t *testing.T) {

@@ -2,6 +2,8 @@ package build_test
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -59,7 +61,7 @@ func TestAnExternalServiceIsCopiedForTheFleetsProcessor(t *testing.T) {
 				".balena/registry-secrets.json": c.login,
 			}), c.arch)
 			d := shelf.destination("a")
-			b := &build.Builder{Work: t.TempDir(), Engine: "unix:///there/is/no/engine.sock"}
+			b := &build.Builder{Work: t.TempDir(), Engine: "unix:///there/is/no/engine.sock", Private: []string{p.host}}
 			res, err := b.Build(context.Background(), project, project.Services[0], d, &output{})
 			if c.says != "" {
 				if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Message(err), c.says) {
@@ -74,5 +76,46 @@ func TestAnExternalServiceIsCopiedForTheFleetsProcessor(t *testing.T) {
 				t.Errorf("the image is for %q, want %q; %+v", got, c.want, res)
 			}
 		})
+	}
+}
+
+func TestAnExternalServiceReachesNothingOfTheServersNetwork(t *testing.T) {
+	asked := false
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	defer inside.Close()
+	outside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/" {
+			http.Redirect(w, r, inside.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		}
+	}))
+	defer outside.Close()
+	host, secret := strings.TrimPrefix(outside.URL, "http://"), strings.TrimPrefix(inside.URL, "http://")
+	_, port, _ := strings.Cut(secret, ":")
+	for name, image := range map[string]string{
+		"the loopback": secret + "/x", "localhost": "localhost:" + port + "/x", "a name below it": "a.localhost:" + port + "/x",
+		"a private network": "10.1.2.3/x", "a link": "169.254.169.254/x", "nowhere": "0.0.0.0:" + port + "/x",
+		"a redirect": host + "/x",
+	} {
+		t.Run(name, func(t *testing.T) {
+			project := detect(t, plant(t, map[string]string{"docker-compose.yml": "services:\n  x:\n    image: " + image + "\n"}), "amd64")
+			b := &build.Builder{Work: t.TempDir(), Private: []string{host}}
+			_, err := b.Build(context.Background(), project, project.Services[0], newShelf(t).destination("a"), &output{})
+			if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Message(err), "private network") || fault.Hint(err) == "" {
+				t.Errorf("build said %v", err)
+			}
+			if asked {
+				t.Error("the server asked a host of its own network")
+			}
+		})
+	}
+}
+
+func TestAnExternalServiceMayNameTheDestinationsOwnRegistry(t *testing.T) {
+	shelf := newShelf(t)
+	project := detect(t, plant(t, map[string]string{"docker-compose.yml": "services:\n  x:\n    image: " + shelf.host + "/x\n"}), "amd64")
+	b := &build.Builder{Work: t.TempDir()}
+	_, err := b.Build(context.Background(), project, project.Services[0], shelf.destination("a"), &output{})
+	if err == nil || strings.Contains(fault.Message(err), "private network") {
+		t.Errorf("build said %v", err)
 	}
 }

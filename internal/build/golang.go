@@ -94,6 +94,14 @@ func (b *Builder) goEnvironment(p *Project, d Destination, scratch string) ([]st
 			return nil, fmt.Errorf("make the Go cache: %w", err)
 		}
 	}
+	// Otherwise go leaves a child behind that writes its counters here after the build has been cleared away.
+	quiet := filepath.Join(scratch, "home", ".config", "go", "telemetry")
+	if err := os.MkdirAll(quiet, 0o700); err != nil {
+		return nil, fmt.Errorf("make the Go cache: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(quiet, "mode"), []byte("off"), 0o600); err != nil {
+		return nil, fmt.Errorf("make the Go cache: %w", err)
+	}
 	env := []string{
 		"HOME=" + filepath.Join(scratch, "home"), "TMPDIR=" + filepath.Join(scratch, "tmp"),
 		"PATH=" + filepath.Join(scratch, "path"), // empty: there is nothing to call

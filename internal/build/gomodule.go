@@ -65,56 +65,46 @@ func (d *detector) checkModule(module string) error {
 	if mod.Module == nil {
 		return at(name, 1, "it names no module").WithHint("its first line is: module NAME")
 	}
-	folders := []string{module}
+	if err := d.checkLinks(); err != nil {
+		return err
+	}
+	// The toolchain runs where the folder really is, and counts a replacement's ".." from there. What is below the tree by
+	// name is so in fact: no link in it leads out.
+	on, err := d.tree.on(module)
+	if err != nil {
+		return err
+	}
+	if module, err = filepath.Rel(d.tree.dir, on); err != nil {
+		return fmt.Errorf("look through %s: %w", name, err)
+	}
 	for _, r := range mod.Replace {
 		if r.New.Version != "" {
 			continue
 		}
-		target, ok := join(module, r.New.Path)
-		if !ok {
+		if _, ok := join(filepath.ToSlash(module), r.New.Path); !ok {
 			return at(name, r.Syntax.Start.Line, "replace %s => %s leads out of the project", r.Old.Path, shorten(r.New.Path, 100)).
 				WithHint("copy the module into the repository, or add it as a git submodule")
-		}
-		folders = append(folders, target)
-	}
-	for _, f := range folders {
-		if err := d.checkLinks(f); err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
-// checkLinks refuses symbolic links below folder, and to it, that leave the tree: the toolchain follows them.
-func (d *detector) checkLinks(folder string) error {
-	leaves := func(name string) error {
-		return fault.Newf(fault.Invalid, "%s is a symbolic link that leads out of the project or nowhere, and Go source may not be reached through it", name).
-			WithHint("put the file itself into the repository")
-	}
-	on, err := d.tree.on(folder)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // the toolchain says it better
-	case err != nil:
-		return leaves(folder)
-	}
-	// Walk where the link leads, if it is one: WalkDir does not follow links.
-	folder, err = filepath.Rel(d.tree.dir, on)
-	if err != nil {
-		return fmt.Errorf("look through %s: %w", folder, err)
-	}
-	err = fs.WalkDir(d.tree.root.FS(), filepath.ToSlash(folder), func(name string, e fs.DirEntry, err error) error {
+// checkLinks refuses symbolic links anywhere in the tree that leave it: the toolchain follows them, and reaches more than
+// the module's own folder by those that stay inside.
+func (d *detector) checkLinks() error {
+	return fs.WalkDir(d.tree.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("look through the Go module: %w", err)
 		}
-		if e.Type()&fs.ModeSymlink != 0 {
-			if _, err := d.tree.root.Stat(name); err != nil {
-				return leaves(name)
-			}
+		if e.Type()&fs.ModeSymlink == 0 {
+			return nil
+		}
+		if _, err := d.tree.root.Stat(name); err != nil {
+			return fault.Newf(fault.Invalid, "%s is a symbolic link that leads out of the project or nowhere, and Go source may not be reached through it", name).
+				WithHint("put the file itself into the repository, or add a Dockerfile")
 		}
 		return nil
 	})
-	return err
 }
 
 // checkGoVersion refuses a module whose go or toolchain line asks for more than the server has: it fetches no other

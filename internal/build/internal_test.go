@@ -3,6 +3,8 @@ package build
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,22 +17,43 @@ import (
 )
 
 func TestTheAssemblersIncludesAreReadAsItReadsThem(t *testing.T) {
-	for text, want := range map[string][]include{
-		"#include \"textflag.h\"\nTEXT ·f(SB),0,$0\n":  {{"textflag.h", 1}},
-		"// #include \"/etc/passwd\"\n":                nil,
-		"/* #include \"/etc/passwd\" */ RET\n":         nil,
-		"DATA x+0(SB)/8, $\"#include\"\n":              nil,
-		"#define include(x) x\n":                       nil,
-		"\n#include\t\"/etc/passwd\"\n":                {{"/etc/passwd", 2}},
-		"#include \"\\x2fetc/passwd\"\n":               {{"/etc/passwd", 1}},
-		"#include <stdio.h>\n":                         {{"", 1}},
-		"#/**/include \"/etc/passwd\"\n":               {{"/etc/passwd", 1}},
-		"# // x\n include \"/etc/passwd\"\n":           nil, // the assembler ends the directive with the line
-		"##include \"/etc/passwd\"\n":                  {{"/etc/passwd", 1}},
-		"#ifdef X\n#include \"/etc/passwd\"\n#endif\n": {{"/etc/passwd", 2}},
-		"MOVQ $'\"', AX\n#include \"/etc/passwd\"\n":   {{"/etc/passwd", 2}},
+	for text, want := range map[string]struct {
+		All   []include
+		Stray int
+	}{
+		"": {},
+		"#include \"textflag.h\"\nTEXT ·f(SB),0,$0\n":   {All: []include{{"textflag.h", 1}}},
+		"// #include \"/etc/passwd\"\n":                 {},
+		"/* #include \"/etc/passwd\" */ RET\n":          {},
+		"DATA x+0(SB)/8, $\"#include\"\n":               {},
+		"#define include(x) x\n":                        {},
+		"#define A(x) \\\n\tRET; \\\n\tx\n\n#undef A\n": {},
+		"\n#include\t\"/etc/passwd\"\n":                 {All: []include{{"/etc/passwd", 2}}},
+		"#include \"\\x2fetc/passwd\"\n":                {All: []include{{"/etc/passwd", 1}}},
+		"#include <stdio.h>\n":                          {All: []include{{"", 1}}},
+		"#/**/include \"/etc/passwd\"\n":                {All: []include{{"/etc/passwd", 1}}},
+		"#ifdef X\n#include \"/etc/passwd\"\n#endif\n":  {All: []include{{"/etc/passwd", 2}}},
+		"MOVQ $'\"', AX\n#include \"/etc/passwd\"\n":    {All: []include{{"/etc/passwd", 2}}},
+		// A "#" that is not where it is read, or not what it seems.
+		"# // x\n include \"/etc/passwd\"\n":             {Stray: 1},
+		"##include \"/etc/passwd\"\n":                    {Stray: 1},
+		"\n#define H #\nH include \"/etc/passwd\"\n":     {Stray: 2},
+		"#define M(x) # x\nM(include) \"/etc/passwd\"\n": {Stray: 1},
+		"#define M(x) x\nM(#) include \"/etc/passwd\"\n": {Stray: 2},
+		"#define M(undef) \\\n#undef X\nM(include)\n":    {Stray: 2},
+		"#define M(undef) \\ /* \n */ \n#undef X\n":      {Stray: 3},
+		"#define M x /*\n*/ # y\n":                       {Stray: 2},
+		"#line 3 \"x\"\n":                                {Stray: 1},
+		// The file that includes these would write the rest.
+		"RET\n#":                   {Stray: 2},
+		"#include \"textflag.h\"":  {Stray: 1},
+		"#define M(undef, X)":      {Stray: 1},
+		"#define M(undef, X) \\\n": {Stray: 2},
+		"#define M(x) x\nM(":       {Stray: 2},
 	} {
-		if diff := cmp.Diff(want, includes([]byte(text)), cmp.AllowUnexported(include{})); diff != "" {
+		got := want
+		got.All, got.Stray = includes([]byte(text))
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(include{})); diff != "" {
 			t.Errorf("%q, -want +got:\n%s", text, diff)
 		}
 	}
@@ -60,6 +83,7 @@ func TestAssemblyIncludesHeadersOfItsOwnModuleAlone(t *testing.T) {
 	for name, fine := range map[string]bool{
 		"link/x.h": true, "link/../own.h": false, "textflag.h": true, "own.h": true, "../../math/x.h": true, "../../math/bad.h": false, "../../../outside.h": false,
 		"own.txt": false, ".h": false, "/etc/passwd": false, "/usr/include/stdio.h": false, "../../math/none.h": false,
+		"none.h": false, "go_asm.h": true, "copied_GOOS.h": false,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, "f.s"), []byte("\n#include \""+name+"\"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -70,6 +94,67 @@ func TestAssemblyIncludesHeadersOfItsOwnModuleAlone(t *testing.T) {
 		}
 		if err := a.check("f.s"); (err == nil) != fine || err != nil && !fault.Is(err, fault.Invalid) {
 			t.Errorf("include of %s: %v", name, err)
+		}
+	}
+}
+
+func TestOnlyPublicAddressesAreReached(t *testing.T) {
+	r := &reach{}
+	for address, public := range map[string]bool{
+		"8.8.8.8:443": true, "[2606:4700::1111]:443": true, "registry.example.com:443": true,
+		"127.0.0.1:80": false, "127.9.9.9:80": false, "[::1]:80": false, "[::]:80": false, "[::ffff:127.0.0.1]:80": false, "0.0.0.0:80": false,
+		"10.0.0.1:80": false, "172.16.0.1:80": false, "192.168.1.1:80": false, "169.254.169.254:80": false, "[fe80::1%eth0]:80": false,
+		"[fc00::1]:80": false, "100.64.0.1:80": false, "224.0.0.1:80": false, "255.255.255.255:80": false, "[64:ff9b::7f00:1]:80": false,
+		"localhost:80": false, "LOCALHOST.:80": false, "x.localhost:80": false, "nothing": false,
+	} {
+		if r.public(address) != public {
+			t.Errorf("%s is public: %t", address, !public)
+		}
+	}
+}
+
+func TestANameIsLookedAtAgainWhenItHasBeenLookedUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	for _, allowed := range []bool{false, true} {
+		r := &reach{}
+		if allowed {
+			r.hosts = []string{"localhost"}
+		}
+		c, err := r.transport().DialContext(t.Context(), "tcp4", "localhost:"+port)
+		if err == nil {
+			_ = c.Close()
+		}
+		if allowed != (err == nil) || !allowed && !errors.Is(err, errPrivate) {
+			t.Errorf("allowed %t: %v", allowed, err)
+		}
+	}
+}
+
+func TestAForeignFrontendIsRefused(t *testing.T) {
+	digest := "@sha256:" + strings.Repeat("0", 64)
+	for text, says := range map[string]string{
+		"FROM x\n": "", "# syntax=docker/dockerfile:1\n": "", "#syntax = docker.io/docker/dockerfile:1.7-labs" + digest + "\n": "", "# nothing\n# syntax=x/y\n": "",
+		"# syntax=docker/dockerfile\n": "", "# syntax=docker/dockerfile:1 debug\n": "", "# syntax=docker/dockerfile" + digest + "\n": "",
+		"# escape=`\n# SYNTAX=x/y\n":                  "Dockerfile:2: syntax=x/y names another frontend",
+		"#!/bin/sh\n# syntax=x/y\n":                   "Dockerfile:2: syntax=x/y names",
+		"\xef\xbb\xbf// syntax=x/y\n":                 "Dockerfile:1: syntax=x/y names",
+		"{\"syntax\": \"x/y\"}":                       "Dockerfile:1: syntax=x/y names",
+		"# syntax=docker/dockerfile-upstream\n":       "Dockerfile:1: syntax=docker/dockerfile-upstream names",
+		"# syntax=evil.example/docker/dockerfile:1\n": "Dockerfile:1: ",
+		"# syntax=docker/dockerfile:1/../x\n":         "Dockerfile:1: ",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Detect(t.Context(), dir, Target{Arch: "amd64"})
+		if says == "" && err != nil || says != "" && (!fault.Is(err, fault.Invalid) || !strings.HasPrefix(fault.Message(err), says) || fault.Hint(err) == "") {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -112,12 +112,18 @@ func (b *Builder) external(ctx context.Context, p *Project, s Service, d Destina
 	if err != nil {
 		return Result{}, fault.Newf(fault.Invalid, "service %s: %q is no name of an image", s.Name, shorten(s.image, 200))
 	}
+	reach := b.reach(d)
+	if host := address(ref.Context().Registry); !reach.allows(host) && !reach.public(host) {
+		return Result{}, notFetched(s, errPrivate)
+	}
+	t := reach.transport()
+	defer t.CloseIdleConnections()
 	auth := authn.Anonymous
 	if l, ok := p.logins[registryHost(ref.Context().RegistryStr())]; ok {
 		auth = &authn.Basic{Username: l.username, Password: l.password}
 	}
 	out.printf("copying %s for %s", s.image, p.arch.Platform)
-	found, err := remote.Get(ref, remote.WithContext(ctx), remote.WithAuth(auth))
+	found, err := remote.Get(ref, remote.WithContext(ctx), remote.WithTransport(t), remote.WithAuth(auth))
 	if err != nil {
 		return Result{}, notFetched(s, err)
 	}
@@ -181,6 +187,8 @@ func notFetched(s Service, err error) error {
 	message := fmt.Sprintf("service %s: %s cannot be fetched", s.Name, s.image)
 	var t *transport.Error
 	switch {
+	case errors.Is(err, errPrivate):
+		return fault.Wrap(fault.Invalid, err, message+": "+errPrivate.Error()).WithHint("name an image of a public registry")
 	case errors.As(err, &t) && t.StatusCode == http.StatusNotFound:
 		return fault.Wrap(fault.Invalid, err, message+": there is no such image")
 	case errors.As(err, &t) && (t.StatusCode == http.StatusUnauthorized || t.StatusCode == http.StatusForbidden):

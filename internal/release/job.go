@@ -31,6 +31,8 @@ func (j *job) say(format string, args ...any) { j.log.line(format, args...) }
 
 // run builds the images and ends the release, one way or the other.
 func (j *job) run(ctx context.Context) (fleet.Release, error) {
+	ctx, end := j.cancellable(ctx, j.release.ID)
+	defer end()
 	if err := j.build(ctx); err != nil {
 		return j.release, j.end(ctx, err)
 	}
@@ -166,6 +168,9 @@ func (j *job) end(ctx context.Context, err error) error {
 	}
 	status := fleet.Failed
 	switch {
+	case errors.Is(context.Cause(ctx), errCancelled):
+		status = fleet.Cancelled
+		err = fault.Wrap(fault.Conflict, err, "the release was cancelled while it was being built")
 	case ctx.Err() != nil:
 		status = fleet.Cancelled
 		err = fault.Wrap(fault.Unavailable, err, "the push was broken off")

@@ -27,8 +27,11 @@ import (
 	"github.com/dunlin/dunlin/internal/store"
 )
 
-// errStopping is the cause with which Stop ends builds.
-var errStopping = errors.New("the server is stopping")
+// Causes with which builds are ended from outside.
+var (
+	errStopping  = errors.New("the server is stopping")    // by Stop
+	errCancelled = errors.New("the release was cancelled") // by Cancel
+)
 
 // maxLog bounds the build log that a release keeps, in bytes; the end of a longer one is kept.
 const maxLog = 300 << 10
@@ -63,6 +66,7 @@ type Pipeline struct {
 	queues    map[int64]chan struct{} // one place per fleet
 	announced map[int64]announcement  // by fleet
 	stopped   bool
+	jobs      map[int64]context.CancelCauseFunc // by release
 	builds    map[*context.CancelCauseFunc]bool // under way
 }
 
@@ -74,6 +78,33 @@ func (pl *Pipeline) Stop() {
 	pl.stopped = true
 	for cancel := range pl.builds {
 		(*cancel)(errStopping)
+	}
+}
+
+// Cancel breaks off the build of a release that somebody has marked as cancelled. A release that is not being built
+// is left alone.
+func (pl *Pipeline) Cancel(release int64) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if cancel := pl.jobs[release]; cancel != nil {
+		cancel(errCancelled)
+	}
+}
+
+// cancellable is a context that Cancel ends. end must be called.
+func (pl *Pipeline) cancellable(ctx context.Context, release int64) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if pl.jobs == nil {
+		pl.jobs = map[int64]context.CancelCauseFunc{}
+	}
+	pl.jobs[release] = cancel
+	return ctx, func() {
+		pl.mu.Lock()
+		defer pl.mu.Unlock()
+		delete(pl.jobs, release)
+		cancel(nil)
 	}
 }
 

@@ -268,6 +268,24 @@ func TestAPusherWhoBreaksOffCancelsTheRelease(t *testing.T) {
 	}
 }
 
+func TestAReleaseThatSomebodyCancelsIsNotBuiltToItsEnd(t *testing.T) {
+	p := open(t)
+	p.gate = func() {
+		p.exec(`UPDATE releases SET status = 'cancelled'`)
+		p.Cancel(1)
+	}
+	r, err := p.Push(t.Context(), push(1, ""), io.Discard)
+	if !fault.Is(err, fault.Conflict) || !strings.Contains(fault.Message(err), "cancelled") {
+		t.Fatalf("the pusher is told %v", err)
+	}
+	if got, err := p.Store.Release(t.Context(), r.ID); err != nil || got.Status != fleet.Cancelled || p.target() != 0 {
+		t.Errorf("%+v (%v), target %d", got, err, p.target())
+	}
+	if left, _ := filepath.Glob(filepath.Join(p.Sources, "*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestAServerThatStopsInTheMiddleOfABuildGoesOnWithItAfterTheStart(t *testing.T) {
 	p := open(t)
 	p.gate = p.Stop
