@@ -383,7 +383,7 @@ func TestAFleetWithoutAReleaseRunsNothingAndKeepsItsVolumes(t *testing.T) {
 		wait(10 * time.Second)
 		d := release(commitA, nil)
 		app := d.Apps[fleetUUID]
-		app.Releases = nil
+		app.Releases = map[string]wire.Release{}
 		d.Apps[fleetUUID] = app
 		b.cloud.want(d)
 		wait(time.Minute)

@@ -485,6 +485,11 @@ func (b *bench) push(numbers ...int) {
 	}
 }
 
+// pushSlow pushes an image that is on its way for that long.
+func (b *bench) pushSlow(n int, takes time.Duration) {
+	b.engine.Push(image(n), enginetest.Image{Size: 1000, Takes: takes, Run: enginetest.Probe})
+}
+
 func (b *bench) mustRun(want map[string]int) {
 	b.t.Helper()
 	if got := b.running(); !maps.Equal(got, want) {

@@ -137,8 +137,8 @@ func TestAServiceIsMadeAsBalenaMakesIt(t *testing.T) {
 		Networks: []engine.Endpoint{{Network: fleetUUID + "_default", Aliases: []string{"main"}}},
 		Mounts: []engine.Mount{
 			{Volume: "7_data", Target: "/data"}, {Host: "/run/dbus", Target: "/host/run/dbus"},
-			{Host: "/tmp/balena-supervisor/services/7/main", Target: "/tmp/balena"},
-			{Host: "/tmp/balena-supervisor/services/7/main", Target: "/tmp/resin"},
+			{Host: "/run/dunlin-agent/services/7/main", Target: "/tmp/balena"},
+			{Host: "/run/dunlin-agent/services/7/main", Target: "/tmp/resin"},
 		},
 		Env: []string{
 			"BALENA=1", "BALENA_APP_ID=7", "BALENA_APP_LOCK_PATH=/tmp/balena/updates.lock", "BALENA_APP_NAME=fleet1",

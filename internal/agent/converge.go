@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +21,18 @@ const (
 	// resync is the longest time between two looks at the engine; its events come sooner.
 	resync = time.Minute
 )
+
+// How long an engine that neither answers nor fails is waited for. After that it is a failure like any other.
+const (
+	lookLimit = time.Minute
+	stepLimit = 5 * time.Minute
+	stopLimit = 2 * time.Minute // over the grace
+	// stall is the longest time a fetch goes on without another percent: one of a big layer takes its time.
+	stall = 30 * time.Minute
+)
+
+// engineGrace is what an engine gives a container that does not say how long it takes to stop.
+const engineGrace = 10 * time.Second
 
 // look is one look at the engine and at what is being done, for those who report it.
 type look struct {
@@ -47,8 +61,9 @@ type pace struct {
 }
 
 type outcome struct {
-	subject string
-	err     error
+	subject   string
+	err       error
+	cancelled bool
 }
 
 // convergence brings the engine to the target. One goroutine owns it; steps run in others and say how they ended.
@@ -59,13 +74,14 @@ type convergence struct {
 	done    chan outcome
 	tries   sync.WaitGroup
 	slots   chan struct{}
-	seen    *target // the efforts are about
+	seen    *target           // the efforts are about
+	lockers map[string]string // by fleet uuid: the service whose update lock is waited for
 }
 
 // converge looks, decides and acts until ctx ends. What runs goes on then; what was half done is seen by the next
 // agent's first look.
 func (d *device) converge(ctx context.Context) error {
-	c := &convergence{device: d, efforts: map[string]*effort{}, paces: map[plan.Step]pace{}, done: make(chan outcome), slots: make(chan struct{}, fetches)}
+	c := &convergence{device: d, efforts: map[string]*effort{}, paces: map[plan.Step]pace{}, done: make(chan outcome), slots: make(chan struct{}, fetches), lockers: map[string]string{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer c.tries.Wait()
 	defer cancel()
@@ -106,7 +122,10 @@ func (d *device) converge(ctx context.Context) error {
 func (c *convergence) round(ctx context.Context, next *time.Duration) error {
 	t, _ := c.target.get()
 	if t != c.seen {
-		// What failed for the old target may go well for the new one.
+		c.furnish(t)
+	}
+	if t != c.seen && (c.seen == nil || !reflect.DeepEqual(t.plan, c.seen.plan)) {
+		// What failed for the old target may go well for the new one, but not because a server says the same again.
 		for subject, e := range c.efforts {
 			if e.cancel == nil {
 				delete(c.efforts, subject)
@@ -115,9 +134,9 @@ func (c *convergence) round(ctx context.Context, next *time.Duration) error {
 			}
 		}
 		clear(c.paces)
-		c.seen = t
 	}
-	state, err := c.Engine.Inspect(ctx)
+	c.seen = t
+	state, err := c.inspect(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,6 +145,9 @@ func (c *convergence) round(ctx context.Context, next *time.Duration) error {
 		for _, s := range plan.Next(c.state(state, now), t.plan) {
 			if wait := c.paces[s].wait(now); wait > 0 {
 				*next = min(*next, wait)
+				continue
+			}
+			if stop, ok := s.(plan.Stop); ok && c.locked(stop, state, t, now) {
 				continue
 			}
 			c.begin(ctx, s, t)
@@ -143,6 +165,12 @@ func (c *convergence) round(ctx context.Context, next *time.Duration) error {
 	}
 	c.publish(state, t)
 	return nil
+}
+
+func (c *convergence) inspect(ctx context.Context) (engine.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	return c.Engine.Inspect(ctx)
 }
 
 // state adds to what the engine holds what is under way and what has to wait.
@@ -192,7 +220,7 @@ func (c *convergence) begin(ctx context.Context, s plan.Step, t *target) {
 		return
 	}
 	if e == nil {
-		e = &effort{retry: backoff{first: time.Second, most: 5 * time.Minute}}
+		e = newEffort()
 		c.efforts[subject] = e
 	}
 	e.step = s
@@ -201,21 +229,26 @@ func (c *convergence) begin(ctx context.Context, s plan.Step, t *target) {
 	c.tries.Go(func() {
 		err := c.act(ctx, s, t)
 		select {
-		case c.done <- outcome{subject, err}:
+		case c.done <- outcome{subject, err, ctx.Err() != nil}:
 		case <-life.Done():
 		}
 	})
 }
 
+func newEffort() *effort { return &effort{retry: backoff{first: time.Second, most: 5 * time.Minute}} }
+
 // ended takes note of how a step ended.
 func (c *convergence) ended(o outcome) {
 	e := c.efforts[o.subject]
+	if e == nil || e.cancel == nil {
+		return
+	}
 	e.cancel()
 	e.cancel = nil
 	if o.err == nil {
 		c.paces[e.step] = c.paces[e.step].again(time.Now())
 	}
-	if o.err == nil || errors.Is(o.err, context.Canceled) {
+	if o.err == nil || o.cancelled {
 		delete(c.efforts, o.subject)
 		return
 	}
@@ -280,8 +313,21 @@ func (c *convergence) fetch(ctx context.Context, ref string, says sentences) err
 	if plan.Pushed(ref) { // another registry is not to learn the device's key
 		who = engine.Credentials{Username: "d_" + c.config.UUID, Password: c.config.DeviceAPIKey}
 	}
-	return c.Engine.Pull(ctx, ref, who, func(percent int) { c.percent(ref, percent) })
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(stall, func() { cancel(errStalled) })
+	defer watchdog.Stop()
+	err := c.Engine.Pull(ctx, ref, who, func(percent int) {
+		watchdog.Reset(stall)
+		c.percent(ref, percent)
+	})
+	if err != nil && context.Cause(ctx) == errStalled {
+		return errStalled
+	}
+	return err
 }
+
+var errStalled = fmt.Errorf("nothing more of it came for %v", stall)
 
 func (c *convergence) percent(ref string, percent int) {
 	c.progress.update(func(old map[string]int) map[string]int {
@@ -294,8 +340,27 @@ func (c *convergence) percent(ref string, percent int) {
 	})
 }
 
+// limit is how long the engine has for a step that is not a fetch.
+func limit(s plan.Step) time.Duration {
+	if stop, ok := s.(plan.Stop); ok {
+		return cmp.Or(stop.Grace, engineGrace) + stopLimit
+	}
+	return stepLimit
+}
+
 // take has the engine do what is not a fetch.
 func (c *convergence) take(ctx context.Context, s plan.Step, t *target) error {
+	within := limit(s)
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	err := c.order(ctx, s, t)
+	if err != nil && ctx.Err() == context.DeadlineExceeded {
+		return fmt.Errorf("the container engine has not done it in %v: %w", within, err)
+	}
+	return err
+}
+
+func (c *convergence) order(ctx context.Context, s plan.Step, t *target) error {
 	switch s := s.(type) {
 	case plan.RemoveImage:
 		return c.Engine.RemoveImage(ctx, s.Image)

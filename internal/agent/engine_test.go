@@ -204,7 +204,7 @@ func TestARealEngineRunsAReleaseAndTheNextOne(t *testing.T) {
 	id := int64(os.Getpid()) // of the fleet: it names the volumes
 	t.Cleanup(func() {
 		p.clean(t)
-		os.RemoveAll(fmt.Sprintf("/tmp/balena-supervisor/services/%d", id)) // if the engine is on this machine
+		os.RemoveAll(fmt.Sprintf("%s/%d", sharedFolders, id)) // if the engine is on this machine
 	})
 	first, second := registry.image(t, 1, program), registry.image(t, 2, program)
 

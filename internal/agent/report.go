@@ -167,9 +167,11 @@ func (r *reporter) measure(ctx context.Context, now time.Time) {
 	}
 	r.sampled = now
 	if r.storage == "" {
+		ctx, cancel := context.WithTimeout(ctx, lookLimit)
 		if info, err := r.Engine.Info(ctx); err == nil {
 			r.storage = info.Root
 		}
+		cancel()
 	}
 	var d wire.DeviceReport
 	word := func(field **string, s string) {

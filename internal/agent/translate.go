@@ -365,13 +365,13 @@ func (s *scope) defaults(c *engine.Container, said engine.Container, composition
 
 // mounts adds the folder a service shares with the agent, and what its labels ask for of the host (protocol §7.4).
 func (s *scope) mounts(name string, c *engine.Container) {
-	shared := "/tmp/balena-supervisor/services/" + strconv.FormatInt(s.app.ID, 10) + "/" + name
+	shared := sharedFolders + "/" + strconv.FormatInt(s.app.ID, 10) + "/" + name
 	add := func(host, target string, readOnly bool) {
 		if !slices.ContainsFunc(c.Mounts, func(m engine.Mount) bool { return m.Target == target }) {
 			c.Mounts = append(c.Mounts, engine.Mount{Host: host, Target: target, ReadOnly: readOnly})
 		}
 	}
-	add(shared, "/tmp/balena", false)
+	add(shared, sharedTarget, false)
 	add(shared, "/tmp/resin", false)
 	for _, f := range []struct {
 		feature, host, target string

@@ -6,12 +6,15 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -485,6 +488,13 @@ func TestKeysAreMadeForWhatOneMayChange(t *testing.T) {
 	if got := whoami(chosen); got != "device "+dev.UUID {
 		t.Errorf("it is %s", got)
 	}
+	// One that is at work has its key, and the card's opens it no more.
+	old, _ := s.device(id, "")
+	if err := s.db.Seen(t.Context(), map[int64]store.Sighting{old.ID: {Micros: time.Now().Add(time.Second).UnixMicro(), Poll: 60000}}); err != nil {
+		t.Fatal(err)
+	}
+	s.want(404, provisioning, "POST", fmt.Sprintf("/api-key/device/%d/device-key", old.ID), ``)
+	s.want(404, provisioning, "POST", "/api-key/v1", v2("device", old.ID, "device-api-key", ``))
 	if resp, answer := s.send(provisioning, "POST", fmt.Sprintf("/api-key/device/%d/device-key", dev.ID), `{"apiKey":"`+chosen+`"}`); resp.StatusCode != 409 || !strings.Contains(string(answer), `must be unique.`) {
 		t.Errorf("the same again: %d %s", resp.StatusCode, answer)
 	}
@@ -608,4 +618,105 @@ func FuzzAnyRequestIsAnswered(f *testing.F) {
 			t.Errorf("%s %s %q: %d %s", method, target, body, w.Code, w.Body)
 		}
 	})
+}
+
+// gone is an Auth whose request's context ends while it thinks.
+type gone struct{ api.Auth }
+
+func (gone) Request(r *http.Request) (fleet.Actor, error) {
+	return fleet.Actor{}, r.Context().Err()
+}
+
+// slow is an Auth that thinks for long.
+type slow struct {
+	api.Auth
+	think time.Duration
+}
+
+func (a slow) Request(r *http.Request) (fleet.Actor, error) {
+	time.Sleep(a.think)
+	return fleet.Actor{}, r.Context().Err()
+}
+
+func TestARequestThatEndedWithoutAnAnswerIsNoEmptySuccess(t *testing.T) {
+	s := newServer(t)
+	h := (&api.API{Model: s.model, Auth: gone{s.auth}}).Handler()
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		cancel()
+		h.ServeHTTP(w, r.WithContext(ctx))
+	}))
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(&s.log, nil), slog.LevelError)
+	srv.Start()
+	t.Cleanup(srv.Close)
+	if resp, err := http.Get(srv.URL + "/v7/device"); err == nil {
+		resp.Body.Close()
+		t.Errorf("it is answered %s", resp.Status)
+	}
+	if s.log.Len() > 0 {
+		t.Errorf("it is logged: %s", s.log.String())
+	}
+}
+
+func TestABodyThatDoesNotComeHoldsNoConnection(t *testing.T) {
+	s := newServer(t)
+	quick := s.serve(100 * time.Millisecond)
+	for name, head := range map[string]string{
+		"with a length":   "Content-Length: 10\r\n\r\n{",
+		"in chunks":       "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+		"nothing at all":  "Content-Length: 10\r\n\r\n",
+		"one not wanted ": "X-HTTP: 1\r\nContent-Length: 300\r\n\r\n{",
+	} {
+		for _, line := range []string{"POST /login_", "PATCH /v7/device(1)", "GET /config"} {
+			c, err := net.Dial("tcp", quick.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := io.WriteString(c, line+" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+s.token+"\r\n"+head); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("%s, %s: the server still waits", line, name)
+			}
+		}
+	}
+}
+
+// The bound is on the body alone: what takes long afterwards is not cut off, nor is the next request.
+func TestABodyThatCameInTimeBoundsNothingElse(t *testing.T) {
+	s := newServer(t)
+	const within = 100 * time.Millisecond
+	id := s.fleet("porch")
+	ctx := make(chan context.Context, 1)
+	s.model.Created = func(c context.Context, _ int64, _ string) error {
+		ctx <- c
+		time.Sleep(3 * within)
+		return c.Err()
+	}
+	s.Server = s.serve(within)
+	org := s.one("/v7/organization(handle='acme')?$select=id")
+	kind := s.one(fmt.Sprintf("/v7/application(%d)?$select=is_for__device_type", id))["is_for__device_type"].(map[string]any)["__id"]
+	// Nor is one without a body.
+	srv := httptest.NewServer((&api.API{Model: s.model, Auth: slow{s.auth, 3 * within}, BodyTimeout: within}).Handler())
+	t.Cleanup(srv.Close)
+	if resp, err := http.Get(srv.URL + "/v7/device_type/$count"); err != nil || resp.StatusCode != 200 {
+		t.Errorf("without a body: %v %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
+	for _, name := range []string{"garden", "attic"} {
+		s.want(201, s.token, "POST", "/v7/application", fmt.Sprintf(`{"app_name":%q,"is_for__device_type":%v,"organization":%v}`, name, kind, org["id"]))
+		<-ctx
+		time.Sleep(2 * within)
+	}
+}
+
+// serve serves the same with another bound on bodies.
+func (s *server) serve(within time.Duration) *httptest.Server {
+	srv := httptest.NewServer((&api.API{Model: s.model, Auth: s.auth, Logs: s.logs, Keys: s.db, BodyTimeout: within,
+		Heartbeat: 20 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&s.log, nil))}).Handler())
+	s.t.Cleanup(srv.Close)
+	return srv
 }

@@ -154,7 +154,8 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return notUnique(err)
 	}
-	s.Hub.Heard(made, fleet.DefaultPoll)
+	// It counts as heard of when it asks for its target: until then its answer may have been lost, and the fleet's
+	// provisioning key may still give it another key (protocol §1.4).
 	s.Hub.Reported(made.Fleet)
 	s.Log.Info("device registered", "device", made.Name, "uuid", made.UUID, "fleet", made.Fleet)
 	return answer(w, http.StatusCreated, wire.Registered{ID: made.ID, UUID: made.UUID, APIKey: key})

@@ -384,6 +384,46 @@ func TestAReportIsWhatPeopleSee(t *testing.T) {
 	}
 }
 
+func TestAFieldThatIsReportedAsNullIsClearedAndOneThatIsNotReportedStays(t *testing.T) {
+	p := open(t)
+	uuid, key := p.device(1, "a")
+	for _, c := range []struct {
+		report string
+		want   sql.NullInt64
+	}{
+		{`{"provisioning_progress":40}`, sql.NullInt64{Int64: 40, Valid: true}},
+		{`{"status":"Idle"}`, sql.NullInt64{Int64: 40, Valid: true}},
+		{`{"provisioning_progress":null}`, sql.NullInt64{}},
+	} {
+		if status, body := p.call("PATCH", "/device/v3/state", key, `{"`+uuid+`":`+c.report+`}`); status != 200 {
+			t.Fatalf("%d %s", status, body)
+		}
+		var got sql.NullInt64
+		if err := p.db.Reader().QueryRow(`SELECT provisioning_progress FROM devices WHERE uuid = $1`, uuid).Scan(&got); err != nil || got != c.want {
+			t.Errorf("after %s it is %v (%v), want %v", c.report, got, err, c.want)
+		}
+	}
+}
+
+func TestAPersonWhoLooksIsNotTheDevice(t *testing.T) {
+	p := open(t)
+	uuid, _ := p.device(1, "a")
+	user, err := p.auth.Login(t.Context(), "admin", "correct-horse-battery", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.exec(`UPDATE devices SET last_seen = 1`)
+	if status, _ := p.call("GET", "/device/v3/"+uuid+"/state", user, ""); status != 200 {
+		t.Errorf("a member of the organization may look: %d", status)
+	}
+	if d, err := p.db.Device(t.Context(), uuid); err != nil || p.hub.Online(d) {
+		t.Errorf("the device is online since somebody looked (%v)", err)
+	}
+	if status, _ := p.call("PATCH", "/device/v3/state", user, `{"`+uuid+`":{"status":"Idle"}}`); status != 401 {
+		t.Errorf("a person speaks for the device: %d", status)
+	}
+}
+
 func TestALogStreamIsKeptAsItComesAndAnsweredOnlyAtItsEnd(t *testing.T) {
 	p := open(t)
 	uuid, key := p.device(1, "a")

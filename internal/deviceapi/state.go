@@ -185,13 +185,16 @@ func observation(fleetUUID string, said wire.DeviceReport) store.Observation {
 		}
 	}
 	for column, value := range map[string]*int64{
-		"api_port": said.APIPort, "provisioning_progress": said.Provisioning, "memory_usage": said.MemoryUsage,
+		"api_port": said.APIPort, "memory_usage": said.MemoryUsage,
 		"memory_total": said.MemoryTotal, "storage_usage": said.StorageUsage, "storage_total": said.StorageTotal,
 		"cpu_usage": said.CPUUsage, "cpu_temp": said.CPUTemp,
 	} {
 		if value != nil {
 			o.Columns[column] = *value
 		}
+	}
+	if p := said.Provisioning; p.Said {
+		o.Columns["provisioning_progress"] = p.Value // NULL when it was cleared
 	}
 	if said.Undervolted != nil {
 		o.Columns["is_undervolted"] = *said.Undervolted

@@ -325,7 +325,8 @@ func (d *desk) removeImages() {
 			continue
 		}
 		for _, ref := range image.References {
-			if Pushed(ref) && slices.Contains(d.want.Registries, Registry(ref)) {
+			// One being fetched has its name before the fetch has ended.
+			if Pushed(ref) && !d.cur.Fetching[ref] && slices.Contains(d.want.Registries, Registry(ref)) {
 				d.add(RemoveImage{ref})
 			}
 		}

@@ -204,3 +204,20 @@ func TestAServiceInACircleOfDependenciesDoesNotWaitForItself(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestAnImageWhoseFetchIsUnderWayIsNotRemoved(t *testing.T) {
+	old := ref(2, "two")
+	web := container("web", "s", ref(1, "one"), engine.Running)
+	cur := State{
+		State:    engine.State{Containers: []engine.Container{web}, Images: images(web.Image, old)},
+		Fetching: map[string]bool{old: true},
+	}
+	want := target(Service{Name: "web", Container: web})
+	if d := cmp.Diff([]Step{Cancel{old}}, Next(cur, want)); d != "" {
+		t.Errorf("while it is fetched (-want +got):\n%s", d)
+	}
+	cur.Fetching = nil
+	if d := cmp.Diff([]Step{RemoveImage{old}}, Next(cur, want)); d != "" {
+		t.Errorf("once the fetch has ended (-want +got):\n%s", d)
+	}
+}

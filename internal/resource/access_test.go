@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -310,7 +311,10 @@ func TestADevicesKeyIsGoodForItselfAndItsFleetOnly(t *testing.T) {
 		ok            bool
 	}{
 		{"device({device})", `{"device_name":"porch light"}`, true},
-		{"device({device})", `{"is_pinned_on__release":{old release}}`, true},
+		{"device({device})", `{"device_name":"porch light","note":"by the door"}`, true},
+		{"device({device})", `{"is_pinned_on__release":{old release}}`, false},
+		{"device({device})", `{"note":"x","is_pinned_on__release":null}`, false},
+		{"device({device})", `{"belongs_to__application":{application}}`, false},
 		{"application({application})", `{"app_name":"hijack"}`, false},
 		{"release({release})", `{"note":"x"}`, false},
 		{"application_environment_variable({application_environment_variable})", `{"value":"x"}`, false},
@@ -354,9 +358,6 @@ func TestAProvisioningKeyFindsADeviceByItsUUIDAndListsNone(t *testing.T) {
 		if body, err := w.Read(context.Background(), me.provisioning, ask(t, me.in(request))); !fault.Is(err, fault.Denied) {
 			t.Errorf("%s: %s %v", request, body, err)
 		}
-	}
-	if holder, err := w.KeyHolder(context.Background(), me.provisioning, "device", me.ids["device"]); err != nil || holder != me.ids["actor of device"] {
-		t.Errorf("a device's key: actor %d, %v", holder, err)
 	}
 	if _, err := w.KeyHolder(context.Background(), me.provisioning, "application", me.ids["application"]); !fault.Is(err, fault.Denied) {
 		t.Errorf("a provisioning key makes another: %v", err)
@@ -403,5 +404,83 @@ func TestWhoMayDoWhatIsAsWritten(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(want), text); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The answer to a registration may be lost, and the device asks for its key again with the card's (protocol §1.4). The
+// card's key may have leaked, too.
+func TestAProvisioningKeyMakesKeysOnlyForADeviceThatIsJustRegistering(t *testing.T) {
+	w := newWorld(t)
+	me := w.tenants[0]
+	const second = 1_000_000 // microseconds
+	now := w.clock.UnixMicro()
+	for name, c := range map[string]struct {
+		created int64
+		seen    any
+		status  any
+		ok      bool
+	}{
+		"registered a minute ago":           {now - 60*second, now - 60*second, nil, true},
+		"registered, by a clock not set":    {now - 60*second, nil, nil, true},
+		"registered a minute and hour ago":  {now - 3660*second, now - 3660*second, nil, false},
+		"it asked for its target since":     {now - 60*second, now - 30*second, nil, false},
+		"it reported since":                 {now - 60*second, now - 60*second, "Idle", false},
+		"it has long run":                   {now - 1e6*second, now - second, "Idle", false},
+		"it has long run, and lies offline": {now - 1e6*second, now - 1e5*second, "Idle", false},
+	} {
+		err := w.db.Write(t.Context(), func(tx *sql.Tx) error {
+			_, err := tx.Exec(`UPDATE devices SET created_at = $1, last_seen = $2, status = $3 WHERE id = $4`, c.created, c.seen, c.status, me.ids["device"])
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		holder, err := w.KeyHolder(t.Context(), me.provisioning, "device", me.ids["device"])
+		if c.ok && (err != nil || holder != me.ids["actor of device"]) || !c.ok && !fault.Is(err, fault.NotFound) {
+			t.Errorf("%s: actor %d, %v", name, holder, err)
+		}
+		if holder, err := w.KeyHolder(t.Context(), me.user, "device", me.ids["device"]); err != nil || holder != me.ids["actor of device"] {
+			t.Errorf("%s: for the user: actor %d, %v", name, holder, err)
+		}
+	}
+}
+
+// A build's log and errors quote the source and what it was built with.
+func TestWhatABuildSaidIsForUsersOnly(t *testing.T) {
+	w := newWorld(t)
+	me := w.tenants[0]
+	for _, c := range []struct{ resource, field string }{
+		{"release", "build_log"}, {"image", "build_log"}, {"image", "dockerfile"}, {"image", "error_message"},
+	} {
+		for _, request := range []string{
+			"%s?$select=%s", "%s?$filter=startswith(%s,'x')", "%s?$filter=%s eq null", "%s?$orderby=%s", "%s(%s='x')", "%s/$count?$filter=%s ne null",
+		} {
+			request = fmt.Sprintf(request, c.resource, c.field)
+			if body, err := w.Read(t.Context(), me.device, ask(t, request)); !fault.Is(err, fault.Invalid) {
+				t.Errorf("a device reads %s: %s %v", request, body, err)
+			}
+			if _, err := w.Read(t.Context(), me.user, ask(t, request)); err != nil {
+				t.Errorf("a user reads %s: %v", request, err)
+			}
+		}
+		if _, there := w.get(me.device, c.resource)[0][c.field]; there {
+			t.Errorf("a device's %s has %s", c.resource, c.field)
+		}
+		if _, there := w.get(me.user, c.resource)[0][c.field]; !there {
+			t.Errorf("a user's %s has no %s", c.resource, c.field)
+		}
+	}
+	for _, request := range []string{
+		"release_image?$expand=image($select=build_log)", "release_image?$filter=image/dockerfile ne null", "service?$expand=is_built_by__image($select=error_message)",
+		"service?$filter=is_built_by__image/any(i:contains(i/build_log,'x'))", "device?$filter=is_running__release/build_log ne null",
+		"release_image?$orderby=image/build_log",
+	} {
+		if body, err := w.Read(t.Context(), me.device, ask(t, request)); !fault.Is(err, fault.Invalid) {
+			t.Errorf("a device reads %s: %s %v", request, body, err)
+		}
+	}
+	body, err := w.Read(t.Context(), me.device, ask(t, "release_image?$expand=image,release"))
+	if err != nil || strings.Contains(string(body), "build_log") || !strings.Contains(string(body), "content_hash") {
+		t.Errorf("%s %v", body, err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -503,4 +504,218 @@ func FuzzABodyIsWrittenOrRefused(f *testing.F) {
 			t.Errorf("PATCH %s %q: %v", name, body, err)
 		}
 	})
+}
+
+func TestADevicePatchedToWhereItIsKeepsItsPin(t *testing.T) {
+	w := newWorld(t)
+	me := w.tenants[0]
+	garden := w.secondFleet("testpi-64")
+	const both = "device?$filter=id in ({device},{second device})"
+	if err := w.patch(me.user, me.in(both), me.in(`{"is_pinned_on__release":{old release}}`)); err != nil {
+		t.Fatal(err)
+	}
+	pins := func() (all []any) {
+		for _, d := range w.get(me.user, "device?$select=is_pinned_on__release&$orderby=device_name") {
+			all = append(all, d["is_pinned_on__release"])
+		}
+		return all
+	}
+	pin := map[string]any{"__id": float64(me.ids["old release"])}
+	if err := w.patch(me.user, me.in(both), me.in(`{"belongs_to__application":{application}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{pin, pin}, pins()); diff != "" {
+		t.Error(diff)
+	}
+	if err := w.patch(me.user, me.in("device({device})"), fmt.Sprintf(`{"belongs_to__application":%d}`, garden)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{nil, pin}, pins()); diff != "" {
+		t.Error(diff)
+	}
+	// Back, with one that stayed.
+	if err := w.patch(me.user, me.in(both), me.in(`{"belongs_to__application":{application}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{nil, pin}, pins()); diff != "" {
+		t.Error(diff)
+	}
+	// There and pinned in one.
+	if err := w.patch(me.user, me.in("device({device})"), me.in(`{"belongs_to__application":{application},"is_pinned_on__release":{release}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{map[string]any{"__id": float64(me.ids["release"])}, pin}, pins()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsKeptOfADeviceElsewhereGoesWithIt(t *testing.T) {
+	second := func(x tenant) string { return strings.Replace(x.uuid, "1", "2", 1) }
+	for name, c := range map[string]struct {
+		do   func(w *world, me, other tenant) error
+		want func(me tenant) []string
+	}{
+		"a device by its key": {
+			func(w *world, me, _ tenant) error { return w.drop(me.user, me.in("device({device})")) },
+			func(me tenant) []string { return []string{me.uuid} },
+		},
+		"devices by a filter": {
+			func(w *world, me, _ tenant) error { return w.drop(me.user, me.in("device?$filter=id gt 0")) },
+			func(me tenant) []string { return []string{second(me), me.uuid} },
+		},
+		"a fleet": {
+			func(w *world, me, _ tenant) error { return w.drop(me.user, me.in("application({application})")) },
+			func(me tenant) []string { return []string{second(me), me.uuid} },
+		},
+		"to another organization": {
+			func(w *world, me, other tenant) error {
+				if err := w.db.Write(context.Background(), func(tx *sql.Tx) error {
+					if _, err := tx.Exec(`UPDATE devices SET name = 'moved' WHERE id = $1`, me.ids["device"]); err != nil {
+						return err
+					}
+					_, err := tx.Exec(`INSERT INTO organization_memberships (created_at, modified_at, user_id, organization) VALUES (1, 1, $1, $2)`, me.user.ID, other.ids["organization"])
+					return err
+				}); err != nil {
+					return err
+				}
+				return w.patch(me.user, me.in("device({device})"), other.in(`{"belongs_to__application":{application}}`))
+			},
+			func(me tenant) []string { return []string{me.uuid} },
+		},
+		"within the organization": {
+			func(w *world, me, _ tenant) error {
+				return w.patch(me.user, me.in("device({device})"), fmt.Sprintf(`{"belongs_to__application":%d}`, w.secondFleet("testpi-64")))
+			},
+			func(tenant) []string { return nil },
+		},
+		"another tenant's": {
+			func(w *world, me, other tenant) error { return w.drop(other.user, me.in("device({device})")) },
+			func(tenant) []string { return nil },
+		},
+		"a name": {
+			func(w *world, me, _ tenant) error {
+				return w.patch(me.user, me.in("device({device})"), `{"device_name":"x"}`)
+			},
+			func(tenant) []string { return nil },
+		},
+		"a move that is refused": {
+			func(w *world, me, other tenant) error {
+				if err := w.patch(me.user, me.in("device({device})"), other.in(`{"belongs_to__application":{application}}`)); !fault.Is(err, fault.Denied) {
+					return fmt.Errorf("moved: %w", err)
+				}
+				return nil
+			},
+			func(tenant) []string { return nil },
+		},
+	} {
+		w := newWorld(t)
+		var gone []string
+		w.DevicesGone = func(ctx context.Context, uuids []string) {
+			if err := w.db.Write(ctx, func(*sql.Tx) error { return nil }); err != nil { // nobody else is writing
+				t.Error(err)
+			}
+			gone = append(gone, uuids...)
+		}
+		if err := c.do(w, w.tenants[0], w.tenants[1]); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if want := c.want(w.tenants[0]); !slices.Equal(gone, want) {
+			t.Errorf("%s: gone are %q, want %q", name, gone, want)
+		}
+	}
+}
+
+func TestTheBuilderHearsOfACancelledRelease(t *testing.T) {
+	w := newWorld(t)
+	me := w.tenants[0]
+	var cancelled []int64
+	w.Cancelled = func(release int64) {
+		var status string
+		if err := w.db.Reader().QueryRow(`SELECT status FROM releases WHERE id = $1`, release).Scan(&status); err != nil || status != "cancelled" {
+			t.Errorf("it is %s, %v", status, err)
+		}
+		cancelled = append(cancelled, release)
+	}
+	for request, body := range map[string]string{
+		"release({running release})": `{"note":"soon"}`, "release({release})": `{"status":"cancelled"}`,
+		"release?$filter=id in ({running release},{release})": `{"status":"cancelled"}`, // the second is refused, and with it the first
+	} {
+		_ = w.patch(me.user, me.in(request), body)
+	}
+	if len(cancelled) != 0 {
+		t.Errorf("cancelled are %v", cancelled)
+	}
+	if err := w.patch(me.user, me.in("release({running release})"), `{"status":"cancelled"}`); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int64{me.ids["running release"]}; !slices.Equal(cancelled, want) {
+		t.Errorf("cancelled are %v, want %v", cancelled, want)
+	}
+}
+
+// A filter is a caller's, and may take seconds.
+func TestAFilterIsNotAtWorkWhileOthersWaitToWrite(t *testing.T) {
+	w := newWorld(t)
+	me := w.tenants[0]
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	err := w.db.Write(t.Context(), func(*sql.Tx) error { // the one writer is taken
+		if err := w.Delete(ctx, me.user, ask(t, "device?$filter=contains(note,'no such')")); err != nil {
+			t.Errorf("DELETE: %v", err)
+		}
+		if err := w.Update(ctx, me.user, ask(t, "device?$filter=contains(note,'no such')"), []byte(`{"note":"x"}`)); err != nil {
+			t.Errorf("PATCH: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// meanwhile does something between the choice of rows and their change.
+type meanwhile struct {
+	querier
+	do func()
+}
+
+func (m meanwhile) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	defer m.do()
+	return m.querier.QueryRowContext(ctx, query, args...)
+}
+
+func TestARowThatBecameAnothersMeanwhileIsLeftAlone(t *testing.T) {
+	for name, do := range map[string]func(w *world) error{
+		"deleted": func(w *world) error { return w.drop(w.tenants[0].user, w.tenants[0].in("device?$filter=id gt 0")) },
+		"changed": func(w *world) error {
+			return w.patch(w.tenants[0].user, w.tenants[0].in("device?$filter=id gt 0"), `{"note":"mine"}`)
+		},
+	} {
+		w := newWorld(t)
+		me, other := w.tenants[0], w.tenants[1]
+		w.reader = meanwhile{w.reader, func() {
+			if err := w.db.Write(context.Background(), func(tx *sql.Tx) error {
+				_, err := tx.Exec(`UPDATE devices SET fleet = $1, name = 'moved' WHERE id = $2`, other.ids["application"], me.ids["device"])
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+		}}
+		var gone []string
+		w.DevicesGone = func(_ context.Context, uuids []string) { gone = append(gone, uuids...) }
+		if err := do(w); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var theirs, notes int
+		if err := w.db.Reader().QueryRow(`SELECT COUNT(*), COUNT(note) FROM devices WHERE id = $1`, me.ids["device"]).Scan(&theirs, &notes); err != nil || theirs != 1 || notes != 0 {
+			t.Errorf("%s: the other's: %d rows, %d notes, %v", name, theirs, notes, err)
+		}
+		var left, noted int
+		if err := w.db.Reader().QueryRow(`SELECT COUNT(*), COUNT(note) FROM devices WHERE id = $1`, me.ids["second device"]).Scan(&left, &noted); err != nil || left == 1 && noted == 0 {
+			t.Errorf("%s: one's own: %d rows, %d notes, %v", name, left, noted, err)
+		}
+		if slices.Contains(gone, me.uuid) {
+			t.Errorf("%s: gone are %q", name, gone)
+		}
+	}
 }

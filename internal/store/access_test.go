@@ -270,7 +270,11 @@ func TestRepositoriesAreOpenToTheirOwnTenantOnly(t *testing.T) {
 			t.Errorf("user %d is a member: %v, %v", user, got, err)
 		}
 	}
-	if got, err := db.ImageRepositories(t.Context()); len(got) != 3 || !got["v2/eves"] || err != nil {
-		t.Errorf("repositories of images: %v, %v", got, err)
+	for _, status := range []fleet.Status{fleet.Failed, "error", fleet.Cancelled, "interrupted"} {
+		addImage(t, db, home, "v2/"+string(status), status)
+	}
+	got, err := db.ImageRepositories(t.Context())
+	if diff := cmp.Diff(map[string]bool{"v2/done": true, "v2/running": true, "v2/eves": true}, got); diff != "" || err != nil {
+		t.Errorf("repositories of images: %v\n%s", err, diff)
 	}
 }

@@ -25,9 +25,9 @@ type DeviceReport struct {
 	APIPort           *int64               `json:"api_port,omitempty"`
 	APISecret         *string              `json:"api_secret,omitempty"`
 	ProvisioningState *string              `json:"provisioning_state,omitempty"`
-	Provisioning      *int64               `json:"provisioning_progress,omitempty"` // percent
-	MemoryUsage       *int64               `json:"memory_usage,omitempty"`          // MB
-	MemoryTotal       *int64               `json:"memory_total,omitempty"`          // MB
+	Provisioning      Nullable[int64]      `json:"provisioning_progress,omitzero"` // percent
+	MemoryUsage       *int64               `json:"memory_usage,omitempty"`         // MB
+	MemoryTotal       *int64               `json:"memory_total,omitempty"`         // MB
 	StorageDevice     *string              `json:"storage_block_device,omitempty"`
 	StorageUsage      *int64               `json:"storage_usage,omitempty"` // MB
 	StorageTotal      *int64               `json:"storage_total,omitempty"` // MB
@@ -37,6 +37,21 @@ type DeviceReport struct {
 	Undervolted       *bool                `json:"is_undervolted,omitempty"`
 	Apps              map[string]AppReport `json:"apps,omitempty"` // by fleet uuid
 }
+
+// Nullable is a field that can be cleared: null says that there is no value, and a field that was not sent says nothing.
+type Nullable[T any] struct {
+	Said  bool
+	Value *T // nil: cleared, if Said
+}
+
+// UnmarshalJSON is called for what was sent, null or not.
+func (n *Nullable[T]) UnmarshalJSON(b []byte) error {
+	n.Said, n.Value = true, nil
+	return json.Unmarshal(b, &n.Value)
+}
+
+// MarshalJSON writes the value or null; with omitzero a field that says nothing is left out.
+func (n Nullable[T]) MarshalJSON() ([]byte, error) { return json.Marshal(n.Value) }
 
 // AppReport is what a device says of one fleet's releases.
 type AppReport struct {
@@ -172,7 +187,7 @@ func (d *DeviceReport) tidy() {
 	for _, n := range []*int64{d.MemoryUsage, d.MemoryTotal, d.StorageUsage, d.StorageTotal, d.CPUTemp, d.CPUUsage, d.APIPort} {
 		clamp(n, -1<<31, 1<<31-1)
 	}
-	clamp(d.Provisioning, 0, 100)
+	clamp(d.Provisioning.Value, 0, 100)
 }
 
 func clamp(n *int64, low, high int64) {

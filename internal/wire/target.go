@@ -60,7 +60,9 @@ const (
 // for up to N seconds, so that a change arrives at once. A server that does not know it answers 304 at once.
 const HeaderPrefer = "Prefer"
 
-// ParseTarget decodes the answer for one device. A missing device is an error: the old target stays.
+// ParseTarget decodes the answer for one device. A missing device is an error: the old target stays. So is one without
+// any app, for a device always has its fleet's, and an app that does not say its releases: "run nothing" is an app with
+// the releases {}, never something left out.
 func ParseTarget(body []byte, uuid string) (DeviceTarget, error) {
 	var t Target
 	if err := json.Unmarshal(body, &t); err != nil {
@@ -70,7 +72,13 @@ func ParseTarget(body []byte, uuid string) (DeviceTarget, error) {
 	if !ok {
 		return DeviceTarget{}, fmt.Errorf("decode target: it has no device %s", uuid)
 	}
+	if len(d.Apps) == 0 {
+		return DeviceTarget{}, fmt.Errorf("decode target: device %s has no app", uuid)
+	}
 	for app, a := range d.Apps {
+		if a.Releases == nil {
+			return DeviceTarget{}, fmt.Errorf("decode target: app %s does not say its releases", app)
+		}
 		if len(a.Releases) > 1 {
 			return DeviceTarget{}, fmt.Errorf("decode target: app %s has %d releases, want at most one", app, len(a.Releases))
 		}

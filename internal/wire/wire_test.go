@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/dunlin/dunlin/internal/wire"
@@ -47,8 +48,8 @@ func TestAReportIsCutToWhatTheDatabaseHolds(t *testing.T) {
 	if got := *d.SupervisorVersion; len(got) > 20 || !strings.HasPrefix(long, got) {
 		t.Errorf("version is cut to %q", got)
 	}
-	if *d.MemoryUsage != 1<<31-1 || *d.Provisioning != 100 {
-		t.Errorf("numbers are %d and %d", *d.MemoryUsage, *d.Provisioning)
+	if *d.MemoryUsage != 1<<31-1 || *d.Provisioning.Value != 100 {
+		t.Errorf("numbers are %d and %d", *d.MemoryUsage, *d.Provisioning.Value)
 	}
 	if p := *d.Apps["a"].Releases["c"].Services["s"].DownloadProgress; p != 0 {
 		t.Errorf("progress is %d", p)
@@ -77,6 +78,44 @@ func TestATargetWithTwoReleasesOfOneAppIsRefused(t *testing.T) {
 	}
 	if _, err := wire.ParseTarget([]byte(`{"other":{}}`), "u"); err == nil {
 		t.Error("another device's target was taken")
+	}
+}
+
+func TestATargetThatLeavesOutWhatToRunIsRefused(t *testing.T) {
+	for body, want := range map[string]bool{
+		`{"u":{}}`:                               false,
+		`{"u":null}`:                             false,
+		`{"u":{"apps":null}}`:                    false,
+		`{"u":{"apps":{}}}`:                      false,
+		`{"u":{"apps":[]}}`:                      false,
+		`{"u":{"apps":{"a":null}}}`:              false,
+		`{"u":{"apps":{"a":{"id":1}}}}`:          false,
+		`{"u":{"apps":{"a":{"releases":null}}}}`: false,
+		`{"u":{"apps":{"a":{"releases":{}}}}}`:   true,
+	} {
+		if _, err := wire.ParseTarget([]byte(body), "u"); (err == nil) != want {
+			t.Errorf("%s: %v, want taken %v", body, err, want)
+		}
+	}
+}
+
+func TestANullSaysThatThereIsNoValueAnyMore(t *testing.T) {
+	seven := int64(7)
+	for body, want := range map[string]wire.Nullable[int64]{
+		`{"u":{"status":"Idle"}}`:              {},
+		`{"u":{"provisioning_progress":null}}`: {Said: true},
+		`{"u":{"provisioning_progress":7}}`:    {Said: true, Value: &seven},
+	} {
+		r, err := wire.ParseReport(strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, r["u"].Provisioning); d != "" {
+			t.Errorf("%s is read otherwise (-want +got):\n%s", body, d)
+		}
+		if b, err := json.Marshal(r); err != nil || string(b) != body {
+			t.Errorf("%s comes back as %s (%v)", body, b, err)
+		}
 	}
 }
 
