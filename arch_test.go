@@ -27,7 +27,7 @@ type room struct {
 var house = map[string]room{
 	// Words: no I/O, no clock.
 	"internal/fault": {},
-	"internal/wire":  {testGuests: "rapid"},
+	"internal/wire":  {testGuests: "rapid cmp"},
 	"internal/fleet": {rooms: "fault wire", testGuests: "rapid cmp"},
 	"internal/odata": {rooms: "fault", testGuests: "rapid cmp"},
 	"internal/plan":  {rooms: "engine", testGuests: "rapid cmp"},

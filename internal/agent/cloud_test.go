@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -434,6 +435,13 @@ func (b *bench) onWith(e engine.Engine) (off func()) {
 // inBubble runs a test of a device with a clock of its own.
 func inBubble(t *testing.T, test func(t *testing.T, b *bench)) {
 	synctest.Test(t, func(t *testing.T) { test(t, newBench(t)) })
+}
+
+// taken is the reports that were taken so far.
+func (c *cloud) taken() []sent {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.reports)
 }
 
 func wait(d time.Duration) {

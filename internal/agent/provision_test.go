@@ -62,7 +62,7 @@ func TestANewDeviceMakesItsIdentityRegistersAndForgetsTheProvisioningKey(t *test
 		if d := cmp.Diff(want, got[0]); d != "" {
 			t.Errorf("registration differs (-want +got):\n%s", d)
 		}
-		if len(b.cloud.polls) == 0 || len(b.cloud.reports) == 0 {
+		if len(b.cloud.polls) == 0 || len(b.cloud.taken()) == 0 {
 			t.Error("a registered device neither asks nor reports")
 		}
 	})

@@ -27,22 +27,22 @@ func TestReportsHaveTheShapeOfTheSupervisors(t *testing.T) {
 		b.cloud.want(release(commitA, map[string]wire.Service{"main": service(21, image(1), "")}))
 		defer b.on()()
 		wait(time.Minute)
-		n := len(b.cloud.reports)
+		n := len(b.cloud.taken())
 		b.cloud.want(release(commitB, map[string]wire.Service{"main": service(21, image(2), "")}))
 		wait(2 * time.Minute)
 		// The first one, and of the update those that last; what is over in no time may be reported or not.
-		lasting := b.cloud.reports[:1:1]
+		lasting := b.cloud.taken()[:1:1]
 		for _, want := range [][2]string{{"Running", "Downloading"}, {"Stopping", "Installed"}} {
-			i := slices.IndexFunc(b.cloud.reports[n:], func(r sent) bool {
+			i := slices.IndexFunc(b.cloud.taken()[n:], func(r sent) bool {
 				rs := r.body.Apps[fleetUUID].Releases
 				return want == [2]string{rs[commitA].Services["main"].Status, rs[commitB].Services["main"].Status}
 			})
 			if i < 0 {
 				t.Fatalf("the old service was never reported %s while the new one was %s", want[0], want[1])
 			}
-			lasting = append(lasting, b.cloud.reports[n:][i])
+			lasting = append(lasting, b.cloud.taken()[n:][i])
 		}
-		lasting = append(lasting, b.cloud.reports[len(b.cloud.reports)-1])
+		lasting = append(lasting, b.cloud.taken()[len(b.cloud.taken())-1])
 		var texts []string
 		for _, r := range lasting {
 			var text bytes.Buffer
@@ -137,9 +137,9 @@ func TestADeviceAtRestSaysNothing(t *testing.T) {
 		b.cloud.want(release(commitA, map[string]wire.Service{"main": service(21, image(1), "")}))
 		defer b.on()()
 		wait(time.Minute)
-		n := len(b.cloud.reports)
+		n := len(b.cloud.taken())
 		wait(24 * time.Hour)
-		for _, r := range b.cloud.reports[n:] {
+		for _, r := range b.cloud.taken()[n:] {
 			if text := string(plain(t, r.raw)); text != "{}" { // the disk of the machine the test runs on is not at rest
 				t.Errorf("reported %s in a day without a change", text)
 			}
@@ -151,13 +151,13 @@ func TestMetricsAloneAreReportedSeldomAndOnlyIfTheyChangedMuch(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		defer b.on()()
 		wait(time.Minute)
-		n := len(b.cloud.reports)
+		n := len(b.cloud.taken())
 		for hot := range 60 {
 			b.file("sys/class/thermal/thermal_zone0/temp", fmt.Sprint(40_000+hot%2*20_000))
 			b.file("proc/meminfo", fmt.Sprintf("MemTotal: 24684544 kB\nMemAvailable: %d kB\n", 23592960+hot%2*1024))
 			wait(time.Minute)
 		}
-		got := b.cloud.reports[n:]
+		got := b.cloud.taken()[n:]
 		if len(got) < 5 || len(got) > 13 {
 			t.Errorf("sent %d reports in an hour of changing temperature", len(got))
 		}
@@ -191,7 +191,7 @@ func TestAServiceThatKeepsCrashingDoesNotFloodTheServer(t *testing.T) {
 		b.cloud.want(release(commitA, map[string]wire.Service{"main": service(21, image(1), "")}))
 		defer b.on()()
 		wait(time.Hour)
-		if n := len(b.cloud.reports); n > 420 {
+		if n := len(b.cloud.taken()); n > 420 {
 			t.Errorf("sent %d reports in an hour, want no more than one in ten seconds", n)
 		}
 	})
@@ -204,9 +204,9 @@ func TestAReportThatIsRefusedIsSentAgainWhole(t *testing.T) {
 		b.cloud.want(release(commitA, map[string]wire.Service{"main": service(21, image(1), "")}))
 		defer b.on()()
 		wait(time.Minute)
-		first := b.cloud.reports[0].body
+		first := b.cloud.taken()[0].body
 		if first.OSVersion == nil || *first.OSVersion != "balenaOS 6.0.0" || first.Apps == nil {
-			t.Errorf("the first report that was taken is %s", b.cloud.reports[0].raw)
+			t.Errorf("the first report that was taken is %s", b.cloud.taken()[0].raw)
 		}
 	})
 }
@@ -231,7 +231,7 @@ func TestADownloadIsReportedAsItGoes(t *testing.T) {
 		defer b.on()()
 		wait(2 * time.Minute)
 		var percents []int64
-		for _, r := range b.cloud.reports {
+		for _, r := range b.cloud.taken() {
 			s := r.body.Apps[fleetUUID].Releases[commitA].Services["main"]
 			if s.DownloadProgress != nil {
 				percents = append(percents, *s.DownloadProgress)
