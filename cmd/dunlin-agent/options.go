@@ -130,6 +130,8 @@ func (o options) configure() error {
 	if fresh {
 		if strings.Trim(o.fleet, "0123456789") == "" {
 			c.ApplicationID = json.Number(cmp.Or(o.fleet, c.ApplicationID.String()))
+		} else if strings.Count(o.fleet, "/") != 1 {
+			return fault.Newf(fault.Invalid, "%q does not name a fleet", o.fleet).WithHint("give its id, or ORG/NAME")
 		} else {
 			c.ApplicationID, c.ApplicationSlug = "", o.fleet
 		}

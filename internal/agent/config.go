@@ -87,7 +87,8 @@ func (c Config) Save(data string) error {
 	if b, err = json.MarshalIndent(all, "", "  "); err != nil {
 		return fmt.Errorf("encode config: %w", err)
 	}
-	if err := os.MkdirAll(data, 0o700); err != nil {
+	// The folder itself is private; the ones above it are the system's.
+	if err := errors.Join(os.MkdirAll(filepath.Dir(data), 0o755), os.MkdirAll(data, 0o700)); err != nil {
 		return fmt.Errorf("save config: %w", err)
 	}
 	if err := renameio.WriteFile(filepath.Join(data, "config.json"), append(b, '\n'), 0o600, renameio.WithStaticPermissions(0o600)); err != nil {

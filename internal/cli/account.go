@@ -27,7 +27,7 @@ func (a *app) login() *cobra.Command {
 		Example: "  dunlin login https://dunlin.example.com\n" +
 			"  dunlin login https://dunlin.example.com --user admin --password-stdin < password\n" +
 			"  dunlin login https://dunlin.example.com --token-stdin < api-key\n" +
-			"  dunlin login https://192.168.1.10:8443 --ca dunlin-root.pem",
+			"  dunlin login https://192.168.1.10:8443 --ca ca.crt",
 		Args:              words,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -89,7 +89,11 @@ func loginServer(args []string, ca string) (config, error) {
 		return cfg, err
 	}
 	if len(args) > 0 {
-		u, err := serverURL(args[0])
+		typed := args[0]
+		if ca != "" && !strings.Contains(typed, "://") {
+			typed = "https://" + typed // a certificate authority says so
+		}
+		u, err := serverURL(typed)
 		if err != nil {
 			return cfg, err
 		}
@@ -101,6 +105,9 @@ func loginServer(args []string, ca string) (config, error) {
 		return cfg, fault.New(fault.Invalid, "URL is missing").WithHint("usage: dunlin login https://dunlin.example.com")
 	}
 	if ca != "" {
+		if strings.HasPrefix(cfg.URL, "http://") {
+			return cfg, fault.Newf(fault.Invalid, "--ca is of no use with %s", cfg.URL).WithHint("write the address with https://")
+		}
 		if cfg.CA, err = readCA(ca); err != nil {
 			return cfg, err
 		}

@@ -61,7 +61,7 @@ func TestAServerWithItsOwnAuthorityIsTrustedOnceItsRootIsGiven(t *testing.T) {
 	if code, stdout, stderr := run(t, "", "whoami"); code != 0 || !strings.HasPrefix(stdout, "admin at https://") {
 		t.Errorf("afterwards: %d %s%s", code, stdout, stderr)
 	}
-	if code, stdout, stderr := run(t, "", "provisioning-key", "create", "porch"); code != 0 || !strings.Contains(stdout, " --ca dunlin-root.pem\n") || !strings.Contains(stderr, s.URL+"/ca.crt") {
+	if code, stdout, stderr := run(t, "", "provisioning-key", "create", "porch"); code != 0 || !strings.Contains(stdout, " --ca ca.crt\n") || !strings.Contains(stderr, s.URL+"/ca.crt") {
 		t.Errorf("devices are not told of the authority: %d %s%s", code, stdout, stderr)
 	}
 	if code, _, stderr := run(t, w.users["admin"], "logout"); code != 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -113,7 +114,7 @@ func hintOf(err error) string {
 		return "the server's log says more about request " + no.RequestID
 	case errors.As(err, &cert):
 		return "if the server has a certificate authority of its own, give its root certificate: dunlin login URL --ca FILE"
-	case errors.As(err, &network):
+	case errors.As(err, &network) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission):
 		return "is the address right, and the server running? `dunlin login URL` changes the address"
 	}
 	return ""

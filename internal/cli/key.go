@@ -238,8 +238,8 @@ func (a *app) provisioningKey() *cobra.Command {
 func (s *session) printProvisioningKey(f client.Fleet, k client.NewKey, key string) error {
 	command := fmt.Sprintf("dunlin-agent install --server %s --fleet %d --device-type %s --key %s", s.URL, f.ID, f.Type.Value().Slug, key)
 	if s.ownCA {
-		command += " --ca dunlin-root.pem"
-		s.note("The device has to trust the server's own certificate authority: put its root certificate, which is at %s/ca.crt, there as dunlin-root.pem.", s.URL)
+		command += " --ca ca.crt"
+		s.note("The device has to trust the server's own certificate authority: put its root certificate, which is at %s/ca.crt, there as ca.crt.", s.URL)
 	}
 	if s.asJSON {
 		answer := struct {

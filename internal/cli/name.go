@@ -156,6 +156,10 @@ func releaseFilter(word string) (filter string, match func(client.Release) bool,
 		}
 		return client.Filter("id eq ?", id), all, nil
 	}
+	// No shell takes a bare #12, and no commit is named by fewer than four digits.
+	if id, err := strconv.ParseInt(word, 10, 64); err == nil && len(word) < minUUIDPrefix {
+		return client.Filter("id eq ?", id), all, nil
+	}
 	if m := versionWord.FindStringSubmatch(word); m != nil {
 		major, _ := strconv.Atoi(m[1]) // at most nine digits
 		minor, _ := strconv.Atoi(m[2])

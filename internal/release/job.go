@@ -178,7 +178,7 @@ func (j *job) end(ctx context.Context, err error) error {
 		status = fleet.Errored
 		j.Log.Error("build ended in an internal error", "release", j.release.ID, "fleet", j.fleet.Slug, "err", err)
 	}
-	j.say("error: %s", fault.Message(err))
+	j.log.keep("error: " + fault.Message(err) + "\n") // the pusher is told by whoever gets the error
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if e := j.Store.Fail(last, j.release.ID, status, fault.Message(err), j.log.text()); e != nil {

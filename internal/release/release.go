@@ -461,6 +461,13 @@ func (t *transcript) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// keep adds text to what is kept, and says nothing.
+func (t *transcript) keep(text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept.WriteString(text)
+}
+
 func (t *transcript) line(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
 
 func (t *transcript) text() string {

@@ -40,7 +40,7 @@ func (pl *Pipeline) Rollout(ctx context.Context, r fleet.Release, out io.Writer)
 			t.line("Another release has become the fleet's target; devices take that one")
 			return nil
 		case f.Target != r.ID:
-			t.line("The fleet does not track the latest release: devices stay where they are. To move them: dunlin fleet track-latest %s", f.Slug)
+			t.line("The fleet does not track the latest release: devices stay where they are. To move them to it: dunlin release pin %s --fleet %s", short(r.Commit), f.Slug)
 			return nil
 		}
 		all, err := pl.Store.Rollout(ctx, r)

@@ -189,7 +189,7 @@ func parseHosts(given []string) (h hosts, err error) {
 		}
 		if !hostName.MatchString(host) || len(host) > 253 {
 			return hosts{}, fault.Newf(fault.Invalid, "%q is neither a host name nor an IP address", host).
-				WithHint("give it without scheme and port; write names with other letters in punycode (xn--…)")
+				WithHint("write it as in 192.168.1.10:8443, without https://; write names with other letters in punycode (xn--…)")
 		}
 		h.names = append(h.names, strings.TrimSuffix(host, "."))
 	}
