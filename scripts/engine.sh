@@ -59,9 +59,9 @@ need_packages() {
 	rm -f "$log"
 }
 
-# need_engine: install and start a Docker Engine unless one answers. Sets ENGINE_PID if this call started it by hand;
+# need_engine: install and start a Docker Engine unless one answers. Sets ENGINE_JOB if this call started it by hand;
 # stop_engine ends it then. On a machine with systemd the engine is started as its service and stays.
-ENGINE_PID=
+ENGINE_JOB="" ENGINE_LOG=""
 need_engine() {
 	engine_answers && return 0
 	if ! command -v dockerd >/dev/null && [ ! -x /usr/sbin/dockerd ]; then
@@ -74,16 +74,16 @@ need_engine() {
 		echo "Starting the Docker Engine"
 		ENGINE_LOG=$(mktemp)
 		# Its own session: Ctrl-C is for us, and we stop it in order.
-		as_root setsid env PATH="$PATH:/usr/sbin:/sbin" dockerd >"$ENGINE_LOG" 2>&1 &
-		ENGINE_PID=$!
+		as_root setsid env PATH="$PATH:/usr/sbin:/sbin" dockerd --pidfile "$ENGINE_LOG.pid" >"$ENGINE_LOG" 2>&1 &
+		ENGINE_JOB=$!
 	fi
 	local i
 	for ((i = 0; i < 120; i++)); do
 		engine_answers && return 0
-		[ -n "$ENGINE_PID" ] && ! kill -0 "$ENGINE_PID" 2>/dev/null && break
+		[ -n "$ENGINE_JOB" ] && ! kill -0 "$ENGINE_JOB" 2>/dev/null && break
 		sleep 0.5
 	done
-	[ -n "$ENGINE_PID" ] && tail -n 10 "$ENGINE_LOG" >&2
+	[ -n "$ENGINE_JOB" ] && tail -n 10 "$ENGINE_LOG" >&2
 	say_error "cannot start the Docker Engine" "it does not answer on /var/run/docker.sock" "look at its log; 'dockerd' as root says more"
 	return 1
 }
@@ -94,9 +94,11 @@ engine_answers() {
 	"${curl[@]}" >/dev/null 2>&1 || { [ "$(id -u)" != 0 ] && [ -S /var/run/docker.sock ] && as_root "${curl[@]}" >/dev/null 2>&1; }
 }
 
+# stop_engine: end the engine that need_engine started by hand, and wait until it has ended.
 stop_engine() {
-	[ -n "$ENGINE_PID" ] || return 0
-	as_root kill "$ENGINE_PID" 2>/dev/null || true
-	wait "$ENGINE_PID" 2>/dev/null || true
-	ENGINE_PID=
+	[ -n "$ENGINE_JOB" ] || return 0
+	as_root kill "$(cat "$ENGINE_LOG.pid")" 2>/dev/null || true
+	wait "$ENGINE_JOB" 2>/dev/null || true
+	ENGINE_JOB=""
+	rm -f "$ENGINE_LOG"
 }
