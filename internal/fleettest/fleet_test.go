@@ -318,30 +318,31 @@ func TestAnAgentKilledBetweenStopAndStartStartsTheNewOne(t *testing.T) {
 	s := fleettest.Start(t, bin, machine.Host)
 	engine := fleettest.NewEngine(t, 0)
 	a := s.Device(engine.Host)
-	p := s.Project(goModule("the slow leaver", 3))
+	p := s.Project(goModule("the slow leaver", 8))
 	p.Push()
 	says(t, s, a, "this is the slow leaver")
 	old := engine.Running("main")
 	commit := p.Commit(goModule("the successor", 0))
-	var once sync.Once
-	if _, err := p.TryPush(func(line string) {
-		// From the moment the stop is reported until the old one has left, nothing runs but the agent.
-		if strings.Contains(line, "main stopping") || strings.Contains(line, "main downloaded") {
-			once.Do(a.Kill)
-		}
-		if strings.Contains(line, "told of it") || strings.Contains(line, "running on") {
-			return
-		}
-	}, "-o", "nocache"); err != nil {
-		t.Fatal(err)
-	}
+	pushed := make(chan string, 1)
+	go func() {
+		out, err := p.TryPush(nil)
+		pushed <- fmt.Sprintf("%s%v", out, err)
+	}()
+	// The old container takes its time to leave, and its successor waits for that.
+	says(t, s, a, "Killing service 'main")
 	a.Kill()
+	for _, c := range engine.Containers("main") {
+		if c.ID != old.ID && c.State == "running" {
+			t.Fatalf("the kill came too late to show anything: %+v", c)
+		}
+	}
 	a.Restart()
 	a.Runs(commit)
 	says(t, s, a, "this is the successor")
 	if now := engine.Running("main"); now.ID == old.ID {
 		t.Error("the old container runs on")
 	}
+	want(t, <-pushed, "built in")
 }
 
 func TestAFullDiskKeepsTheOldReleaseRunning(t *testing.T) {

@@ -61,7 +61,6 @@ type process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
 	log   bytes.Buffer
-	lines []func(string)
 }
 
 func (p *process) start() {
@@ -89,11 +88,7 @@ func (p *process) start() {
 		for in.Scan() {
 			p.mu.Lock()
 			p.log.WriteString(in.Text() + "\n")
-			told := p.lines
 			p.mu.Unlock()
-			for _, f := range told {
-				f(in.Text())
-			}
 		}
 		cmd.Wait() // how it ended is the test's business
 		r.Close()

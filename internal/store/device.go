@@ -133,19 +133,6 @@ func (db *DB) Device(ctx context.Context, uuid string) (fleet.Device, error) {
 	return d, nil
 }
 
-// FleetDevices are the devices of a fleet, by name.
-func (db *DB) FleetDevices(ctx context.Context, fleetID int64) ([]fleet.Device, error) {
-	rows, err := db.reader.QueryContext(ctx, deviceColumns+`WHERE d.fleet = $1 ORDER BY d.name`, fleetID)
-	if err != nil {
-		return nil, fmt.Errorf("load devices of fleet %d: %w", fleetID, err)
-	}
-	all, err := collect(rows, func(rows *sql.Rows) (fleet.Device, error) { return scanDevice(rows) })
-	if err != nil {
-		return nil, fmt.Errorf("load devices of fleet %d: %w", fleetID, err)
-	}
-	return all, nil
-}
-
 // DeviceUUIDs are the uuids of some devices.
 func (db *DB) DeviceUUIDs(ctx context.Context, ids []int64) ([]string, error) {
 	var all []string

@@ -48,13 +48,9 @@ type Service struct {
 	Running     *bool             `json:"running,omitempty"`     // nil means true
 }
 
-// Polling names of config variables a device obeys.
-const (
-	// ConfigPollInterval is the time between two looks at the target, in milliseconds.
-	ConfigPollInterval = "RESIN_SUPERVISOR_POLL_INTERVAL"
-	// ConfigDelta asks for binary differences instead of layers.
-	ConfigDelta = "RESIN_SUPERVISOR_DELTA"
-)
+// ConfigPollInterval is the config variable that says how long a device waits between two looks at its target, in
+// milliseconds.
+const ConfigPollInterval = "RESIN_SUPERVISOR_POLL_INTERVAL"
 
 // HeaderPrefer with the value "wait=N" (RFC 7240) on a target request asks the server to hold an unchanged answer
 // for up to N seconds, so that a change arrives at once. A server that does not know it answers 304 at once.
