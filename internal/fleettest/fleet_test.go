@@ -300,14 +300,18 @@ func TestAServerKilledWhileDevicesReportLosesNoUpdate(t *testing.T) {
 	p := s.Project(goModule("version one", 0))
 	p.Push()
 	commit := p.Commit(goModule("version two", 0))
-	var once sync.Once
+	killed := false
 	// The branch has moved when the first line about the device comes; from here the devices go on by themselves.
 	out, _ := p.TryPush(func(line string) {
-		if strings.Contains(line, a.Name+":") {
-			once.Do(s.Kill)
+		if strings.Contains(line, a.Name+":") && !killed {
+			killed = true
+			s.Kill()
 		}
 	})
 	want(t, out, "built in")
+	if !killed {
+		t.Fatalf("nothing was said of the device, so the server was not killed:\n%s", out)
+	}
 	s.Restart()
 	a.Runs(commit)
 	says(t, s, a, "this is version two")
