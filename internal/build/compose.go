@@ -126,6 +126,9 @@ func (c *composer) config() map[string]any {
 			build := withoutExtensions(b)
 			literally(build, b, "args")
 			literally(build, b, "labels")
+			if n := b.get(builderField); n != nil {
+				build[builderField] = n.plain()
+			}
 			s["build"] = build
 		}
 		services[p.key] = s
@@ -236,7 +239,19 @@ func (c *composer) service(in types.ServiceConfig) (Service, error) {
 	if len(b.CacheFrom) > 0 {
 		c.warn(append(here[:len(here):len(here)], "cache_from"), "service %s: cache_from is ignored: the server keeps the cache", s.Name)
 	}
-	looked, err := c.detector.service(&s, folder, b.Dockerfile)
+	dockerfile := b.Dockerfile
+	if builder, ok := b.Extensions[builderField]; ok {
+		inFile = append(here[:len(here):len(here)], builderField)
+		switch {
+		case builder != "go":
+			return s, c.at(inFile, "service %s: there is no builder %q", s.Name, shorten(fmt.Sprint(builder), 50)).
+				WithHint("write go to have a Go module built without its Dockerfile, or remove the line")
+		case dockerfile != "":
+			return s, c.at(inFile, "service %s: the builder go reads no Dockerfile, and one is named", s.Name).WithHint("remove one of the two lines")
+		}
+		dockerfile = goModFile
+	}
+	looked, err := c.detector.service(&s, folder, dockerfile)
 	if err != nil {
 		return s, c.locate(err, here)
 	}

@@ -67,6 +67,20 @@ func TestTheFirstBuildFileOfTheOrderCounts(t *testing.T) {
 	}
 }
 
+func TestAServiceWithADockerfileForOthersIsBuiltAsAGoModuleWhenItSaysSo(t *testing.T) {
+	files := map[string]string{
+		"go.mod": "module example.com/lamp\n", "main.go": hello, "Dockerfile": "FROM docker.io/library/golang\n",
+		"docker-compose.yml": "services:\n  lamp:\n    build:\n      context: .\n      x-dunlin-builder: go\n",
+	}
+	if p := detect(t, plant(t, files), "aarch64"); p.Services[0].Kind != build.KindGo {
+		t.Errorf("it is built as a %s", p.Services[0].Kind)
+	}
+	files["docker-compose.yml"] = "services:\n  lamp:\n    build: .\n"
+	if p := detect(t, plant(t, files), "aarch64"); p.Services[0].Kind != build.KindDockerfile {
+		t.Errorf("without a word it is built as a %s", p.Services[0].Kind)
+	}
+}
+
 func TestAProjectWithNothingToBuildListsWhatWasLookedFor(t *testing.T) {
 	_, err := build.Detect(context.Background(), plant(t, map[string]string{"README.md": "hi"}), target("armv7hf"))
 	if !fault.Is(err, fault.Invalid) || fault.Hint(err) == "" {
@@ -173,6 +187,9 @@ func TestAComposeFileIsRefusedWithServiceFieldAndLine(t *testing.T) {
 		{"platform", service("    platform: linux/amd64\n"), ":4: service web: platform is not supported"},
 		{"stdin_open", service("    tty: true\n    stdin_open: true\n"), ":5: service web: stdin_open is not supported"},
 		{"a spelling mistake", service("    privilegd: true\n"), `:4: service web: "privilegd" is not a known field`},
+		{"a builder there is not", "services:\n  web:\n    build:\n      context: .\n      x-dunlin-builder: rust\n", `:5: service web: there is no builder "rust"`},
+		{"a builder that reads no Dockerfile", "services:\n  web:\n    build:\n      context: .\n      dockerfile: Dockerfile\n      x-dunlin-builder: go\n", ":6: service web: the builder go reads no Dockerfile"},
+		{"a Go module that is none", "services:\n  web:\n    build:\n      context: .\n      x-dunlin-builder: go\n", ":3: service web: there is nothing to build in the top of the repository: looked for go.mod"},
 		{"a field behind an anchor", "x-a: &a\n  scale: 2\nservices:\n  web:\n    <<: *a\n    image: example.com/x\n", ":2: service web: scale is not supported"},
 		{"a field of build", "services:\n  web:\n    build:\n      context: .\n      network: host\n", ":5: service web: build.network is not supported"},
 		{"top-level secrets", service("secrets: {x: {file: /etc/shadow}}\n"), ":4: secrets is not supported"},

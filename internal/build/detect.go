@@ -55,6 +55,13 @@ func Detect(ctx context.Context, dir string, target Target) (*Project, error) {
 	return p, nil
 }
 
+// goModFile is what a Go module has at its top.
+const goModFile = "go.mod"
+
+// builderField below build: in a compose file says what builds a service that has both a Dockerfile for others and a
+// go.mod. Other programs ignore it and use the Dockerfile.
+const builderField = "x-dunlin-builder"
+
 type detector struct {
 	tree     *tree
 	target   Target
@@ -120,7 +127,11 @@ func (d *detector) service(s *Service, folder, file string) (looked []string, er
 		return nil, err
 	}
 
-	if file != "" {
+	switch file {
+	case goModFile:
+		return []string{goModFile}, d.goModule(s, folder)
+	case "":
+	default:
 		name, ok := join(folder, file)
 		if !ok {
 			return nil, fault.Newf(fault.Invalid, "service %s: the Dockerfile %q is outside the project", s.Name, file)
@@ -137,7 +148,7 @@ func (d *detector) service(s *Service, folder, file string) (looked []string, er
 			return looked, err
 		}
 	}
-	return append(looked, "go.mod"), d.goModule(s, folder)
+	return append(looked, goModFile), d.goModule(s, folder)
 }
 
 // dockerfile takes a Dockerfile, if it is there.
