@@ -1,12 +1,14 @@
 package board
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -28,7 +30,7 @@ const (
 	rippleHertz     = 100
 	noiseVolts      = 0.0025 // one standard deviation
 	stepVolts       = 0.002471
-	topVolts        = 2047 * stepVolts
+	topSteps        = 2047
 )
 
 // People and vandals of the simulation. A person passes through a detector's view in a few pulses; the first one
@@ -39,33 +41,44 @@ const (
 	tamperEvery = 15 * time.Minute // mean
 )
 
-// Simulated is a board of PIR detectors in a house where people walk about. The same seed and the same times of
-// Scan give the same readings; when people walk does not depend on when Scan looks.
+// The terminals of a simulated board: inputs from 1, outputs after them.
+const (
+	simulatedInputs  = 16
+	simulatedOutputs = 16
+)
+
+// usualLoop is that of the resistors 4k7, 2k2 and 4k7, for inputs nobody described.
+var usualLoop = Loop{Idle: 0.29, Active: 0.51, Open: 0.78}
+
+// Simulated is a board of PIR detectors in a house where people walk about, with outputs that nothing hangs on. The
+// same seed and the same times of Scan give the same readings; when people walk does not depend on when Scan looks.
 type Simulated struct {
 	start  time.Time
 	last   time.Time
-	inputs []int
-	loops  map[int]*simulatedLoop
+	inputs []simulatedInput
 	supply float64 // share above or below FullScale
 	noise  *rand.Rand
+	bank   memory
 }
 
-type simulatedLoop struct {
+type simulatedInput struct {
 	Loop
-	motion timeline
-	tamper timeline
+	pin     Pin
+	reading int
+	motion  timeline
+	tamper  timeline
 }
 
-// NewSimulated makes a board with loops by input number. Its time begins at start.
-func NewSimulated(seed uint64, start time.Time, loops map[int]Loop) *Simulated {
-	s := &Simulated{start: start, last: start, loops: map[int]*simulatedLoop{}, noise: rand.New(rand.NewPCG(seed, 0))}
-	s.inputs = slices.Sorted(maps.Keys(loops))
-	for n, l := range loops {
-		s.loops[n] = &simulatedLoop{
-			Loop:   l,
-			motion: timeline{rand: rand.New(rand.NewPCG(seed, uint64(n)<<1)), next: visit},
-			tamper: timeline{rand: rand.New(rand.NewPCG(seed, uint64(n)<<1|1)), next: meddling},
-		}
+// NewSimulated makes a board of one chip with loops by input. Its time begins at start.
+func NewSimulated(chip string, seed uint64, start time.Time, loops map[Pin]Loop) *Simulated {
+	s := &Simulated{start: start, last: start, noise: rand.New(rand.NewPCG(seed, 0)), bank: memory{chip: chip}}
+	pins := slices.SortedFunc(maps.Keys(loops), func(a, b Pin) int { return cmp.Compare(a.Number, b.Number) })
+	for i, p := range pins {
+		s.inputs = append(s.inputs, simulatedInput{
+			Loop: loops[p], pin: p, reading: i,
+			motion: timeline{rand: rand.New(rand.NewPCG(seed, uint64(p.Number)<<1)), next: visit},
+			tamper: timeline{rand: rand.New(rand.NewPCG(seed, uint64(p.Number)<<1|1)), next: meddling},
+		})
 	}
 	return s
 }
@@ -75,25 +88,73 @@ func (s *Simulated) Name() string {
 	return fmt.Sprintf("simulated board with %d inputs", len(s.inputs))
 }
 
-// Scan implements Board. It takes no time.
+// Scan implements Board; readings come by number. It takes no time.
 func (s *Simulated) Scan(ctx context.Context) ([]Reading, error) {
+	readings := make([]Reading, len(s.inputs))
+	for _, in := range s.inputs {
+		readings[in.reading].Pin = in.pin
+	}
+	return readings, s.scan(ctx, readings)
+}
+
+// Banks implements Board.
+func (s *Simulated) Banks() []Bank { return []Bank{&s.bank} }
+
+// Close implements Board.
+func (s *Simulated) Close() error { return nil }
+
+// scan implements lane.
+func (s *Simulated) scan(ctx context.Context, readings []Reading) error {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return err
 	}
 	now := time.Now()
 	at := now.Sub(s.start)
 	volts := s.volts(now, at)
-	readings := make([]Reading, 0, len(s.inputs))
-	for _, n := range s.inputs {
-		v := volts*s.loops[n].share(at) + noiseVolts*s.noise.NormFloat64()
-		v = math.Round(v/stepVolts) * stepVolts
-		readings = append(readings, Reading{Input: n, Time: now, Volts: min(max(v, 0), topVolts)})
+	for i := range s.inputs {
+		in := &s.inputs[i]
+		steps := math.Round((volts*in.share(at) + noiseVolts*s.noise.NormFloat64()) / stepVolts)
+		steps = min(max(steps, 0), topSteps)
+		r := &readings[in.reading]
+		r.Time, r.Code, r.Volts = now, int(steps), steps*stepVolts
 	}
-	return readings, nil
+	return nil
 }
 
-// Close implements Board.
-func (s *Simulated) Close() error { return nil }
+func (s *Simulated) close() error { return nil }
+
+// memory is a Bank that is nothing but memory.
+type memory struct {
+	chip string
+	mu   sync.Mutex
+	now  Lines
+}
+
+func (m *memory) Chip() string       { return m.chip }
+func (m *memory) PowersUpHigh() bool { return false }
+func (m *memory) First() int         { return simulatedInputs + 1 }
+
+func (m *memory) Start(_ context.Context, outputs, levels uint16) (found Lines, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found = m.now
+	m.now = Lines{Outputs: outputs, Latch: levels & outputs, Pins: levels & outputs}
+	return found, nil
+}
+
+func (m *memory) Write(_ context.Context, levels uint16) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now.Latch = levels & m.now.Outputs
+	m.now.Pins = m.now.Latch
+	return nil
+}
+
+func (m *memory) Read(context.Context) (Lines, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now, nil
+}
 
 // volts is the supply at this moment.
 func (s *Simulated) volts(now time.Time, at time.Duration) float64 {
@@ -103,7 +164,7 @@ func (s *Simulated) volts(now time.Time, at time.Duration) float64 {
 	return FullScale*(1+s.supply) + rippleVolts*math.Sin(2*math.Pi*rippleHertz*at.Seconds())
 }
 
-func (l *simulatedLoop) share(at time.Duration) float64 {
+func (l *simulatedInput) share(at time.Duration) float64 {
 	switch {
 	case l.tamper.covers(at):
 		return l.Open

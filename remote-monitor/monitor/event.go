@@ -4,16 +4,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"strconv"
 	"time"
+
+	"github.com/dunlin/dunlin/remote-monitor/bus"
+	"github.com/dunlin/dunlin/remote-monitor/config"
+	"github.com/dunlin/dunlin/remote-monitor/relay"
+	"github.com/dunlin/dunlin/remote-monitor/zone"
 )
 
-// Event is one line of what Remote Monitor says.
-type Event struct {
-	Time  time.Time `json:"time"`
-	Event Kind      `json:"event"`
-	Zone  string    `json:"zone,omitempty"`  // which zone; empty for the program and the board as a whole
-	Input int       `json:"input,omitempty"` // of the board, from 1
-	Value *float64  `json:"value,omitempty"` // percent of the supply, to one decimal
+// Line is what the program says of itself; what happens at the site is said as a bus.Event.
+type Line struct {
+	Time  time.Time `json:"time"` // UTC
+	Event string    `json:"event"`
 
 	// Of a start.
 	Version string `json:"version,omitempty"`
@@ -23,23 +27,25 @@ type Event struct {
 	Reason string `json:"reason"`
 }
 
-// Kind is what an event is about.
-type Kind string
-
-// The kinds of event. Those of a zone are the zone's own words.
+// The events of Line.
 const (
-	Start     Kind = "start"
-	Stop      Kind = "stop"
-	Heartbeat Kind = "heartbeat"
-	Fault     Kind = "fault"   // without a zone: of the board
-	Restore   Kind = "restore" // without a zone: of the board
+	Start     = "start"
+	Stop      = "stop"
+	Heartbeat = "heartbeat"
+	Lost      = "lost" // lines that nobody read in time are gone
 )
 
-// Lines writes each event as one line of JSON, in one write.
-func Lines(w io.Writer) func(Event) error {
-	return func(e Event) error {
-		e.Time = e.Time.UTC()
-		b, err := json.Marshal(e)
+// The kinds of bus.Event that no zone and no output tells of.
+const (
+	Fault    = "fault"   // of the board, the supply or the program
+	Restore  = "restore" // of what was last told as a fault of the same
+	Rejected = "rejected"
+)
+
+// Lines returns a function that writes each line it is given as JSON, in one write.
+func Lines(w io.Writer) func(any) error {
+	return func(line any) error {
+		b, err := json.Marshal(line)
 		if err != nil {
 			return fmt.Errorf("encode event: %w", err)
 		}
@@ -49,3 +55,74 @@ func Lines(w io.Writer) func(Event) error {
 		return nil
 	}
 }
+
+// names finds what zones are called outside of their room.
+type names struct {
+	zones map[string]int // by name
+	ids   []string
+}
+
+func newNames(c config.Config) names {
+	n := names{zones: map[string]int{}}
+	for i, z := range c.Zones {
+		n.zones[z.Name] = i
+		n.ids = append(n.ids, z.ID)
+	}
+	return n
+}
+
+// Words puts events of a configuration's zones and groups into the words of brokers and lines, for who replays a
+// recording. Zones it does not know keep their names.
+func Words(c config.Config) func(zone.Event) bus.Event {
+	n := newNames(c)
+	return n.event
+}
+
+// event puts an event of a zone or a group into the words of brokers and lines.
+func (n *names) event(e zone.Event) bus.Event {
+	b := bus.Event{
+		ID: e.ID, Time: e.Time.UTC(), Kind: string(e.Kind), Group: e.Group, From: string(e.From), State: string(e.State),
+		Seconds: round(e.Duration.Seconds(), 1000), Confirmed: e.Confirmed, Quiet: e.Quiet, Pulses: e.Pulses, By: e.By,
+		Reason: e.Reason,
+	}
+	if e.Zone != "" {
+		b.Zone = n.id(e.Zone)
+		b.Percent, b.Volts = number(e.Percent, 10), number(e.Volts, 1000)
+	}
+	if e.By != "" && e.Zone != "" {
+		b.By = n.id(e.By)
+	}
+	return b
+}
+
+func (n *names) id(name string) string {
+	if i, ok := n.zones[name]; ok {
+		return n.ids[i]
+	}
+	return name
+}
+
+// outputEvent does the same with an event of an output.
+func outputEvent(id string, e relay.Event) bus.Event {
+	b := bus.Event{ID: id, Time: e.Time.UTC(), Kind: string(e.Kind), Output: e.Output, Seconds: round(e.On.Seconds(), 1000), Reason: e.Reason}
+	if e.Output == "" && e.Chip != "" {
+		b.Reason = e.Chip + ": " + e.Reason
+	}
+	return b
+}
+
+// eventID is unique over restarts, because time passes between two of them, and no event of a zone has the same.
+func eventID(t time.Time, n uint64) string {
+	return strconv.FormatInt(t.UnixMilli(), 36) + "-m" + strconv.FormatUint(n, 36)
+}
+
+// number is v rounded to a part of one; nil when it is no number, for which JSON has no word.
+func number(v, part float64) *float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return nil
+	}
+	v = round(v, part)
+	return &v
+}
+
+func round(v, part float64) float64 { return math.Round(v*part) / part }

@@ -1,163 +1,147 @@
-// Package monitor owns the loop: it scans the board, gives each zone its samples and says what changed. It does not
-// own what a sample means or where events go.
+// Package monitor owns the loop: it scans the board, has the zones decide, follows the local rules, drives the outputs
+// and tells the brokers, in this order. It does not own what a sample means, how long an output may be on, or how a
+// broker is spoken to.
+//
+// It is longer than a room should be, because all of it hangs on one goroutine: run.go and turn.go are the loop,
+// rules.go and command.go what moves outputs, tell.go and snapshot.go what is said of it, watch.go and keep.go what
+// must work when the loop does not.
 package monitor
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"math"
-	"strings"
+	"log/slog"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/dunlin/dunlin/remote-monitor/board"
+	"github.com/dunlin/dunlin/remote-monitor/bus"
+	"github.com/dunlin/dunlin/remote-monitor/config"
+	"github.com/dunlin/dunlin/remote-monitor/relay"
 	"github.com/dunlin/dunlin/remote-monitor/zone"
 )
 
-// Zone decides what the samples of one input mean. It is fed in the order of time, by one goroutine.
-type Zone interface {
-	Feed(...zone.Sample) []zone.Event
-	State() zone.State
-}
-
-// Input is an input of the board that has a meaning.
-type Input struct {
-	Number int
-	Name   string // of its zone
-	Zone   Zone
-}
-
-// Monitor watches a board. Set all fields; call Run once.
+// Monitor watches one site. Set the fields, then call Run once. Config, Open and Emit are needed; the others may be
+// left out. The methods but Run may be called from any goroutine, before, while and after Run runs.
 type Monitor struct {
-	Version, Device string
-	Greeting        string // reason of the start event
+	Version  string
+	Greeting string // reason of the start line
+	Config   config.Config
 
-	// Open makes the board ready. It is called again, ever more rarely, until it succeeds, and after the board was away.
-	Open      func(context.Context) (board.Board, error)
-	Inputs    []Input
-	Interval  time.Duration // between two scans
-	Heartbeat time.Duration // between two signs of life
-	Emit      func(Event) error
+	// Open makes the board ready. It is called again, ever more rarely, until it succeeds, and after the board was
+	// away. It returns when its context ends.
+	Open func(context.Context) (board.Board, error)
 
-	board   board.Board
-	trouble string        // why there is no board, as it was told
-	retry   time.Time     // when to open the board
-	pause   time.Duration // before the retry after that
+	// Brokers are told of everything. Whoever runs them ends them after Run has returned, so that they can pass its
+	// last words on.
+	Brokers   []bus.Broker
+	Observers []Observer
+
+	// Emit writes one line: a Line or a bus.Event. It is called by one goroutine, which is not the loop: lines that
+	// nobody reads hold nothing up. An error ends the monitor.
+	Emit func(line any) error
+
+	// Beat is called from inside the loop after a turn, once a second at most, and returns at once: who is waiting for
+	// it knows that the loop turns. Status is what the heartbeat line says.
+	Beat func(now time.Time, healthy bool, status string)
+
+	// OnScan is given what the zones are given, before they are: to record it. Called from inside the loop; it may keep
+	// nothing of the scan.
+	OnScan func(zone.Scan)
+
+	// Undervoltage tells that the computer's own supply is too low; called every few seconds from inside the loop.
+	Undervoltage func() bool
+
+	// Rescue turns the outputs off by a way of its own, a fresh handle of the bus for instance, when the loop is stuck
+	// or its own way failed, while the monitor tries it with the open board. It has a second.
+	Rescue func(reason string)
+
+	// Exit ends the process after the loop got stuck; nil: os.Exit.
+	Exit func(code int)
+
+	// Panicked is told of a panic in the loop, after the outputs are safe.
+	Panicked func(value any, stack []byte)
+
+	State StateFile     // what survives a restart; zero: nothing does
+	Late  time.Duration // how late the loop may be before it counts as stuck; 0: 2 s
+	Log   *slog.Logger  // nil: nothing is logged
+
+	once     sync.Once
+	commands chan received // waiting for the loop
+
+	mu   sync.Mutex // guards the fields below; never held while anything is waited for
+	seen view
 }
 
-// Pauses between two attempts to open a board.
-const (
-	firstPause = time.Second
-	longPause  = time.Minute
-)
-
-// Run emits a start event, watches the board until ctx ends, and emits a stop event. It fails only if Emit does.
-func (m *Monitor) Run(ctx context.Context) error {
-	zones := len(m.Inputs)
-	if err := m.Emit(Event{Time: time.Now(), Event: Start, Version: m.Version, Device: m.Device, Zones: &zones, Reason: m.Greeting}); err != nil {
-		return err
-	}
-	scan := time.NewTicker(m.Interval)
-	defer scan.Stop()
-	beat := time.NewTicker(m.Heartbeat)
-	defer beat.Stop()
-
-	var err error
-	for err == nil && ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-scan.C:
-			err = m.look(ctx)
-		case <-beat.C:
-			err = m.Emit(Event{Time: time.Now(), Event: Heartbeat, Reason: m.status()})
+// init makes what the methods need before Run does.
+func (m *Monitor) init() {
+	m.once.Do(func() {
+		if m.Log == nil {
+			m.Log = slog.New(slog.DiscardHandler)
 		}
-	}
-	if m.board != nil {
-		err = errors.Join(err, m.board.Close())
-	}
-	if err != nil {
-		return err
-	}
-	return m.Emit(Event{Time: time.Now(), Event: Stop, Reason: context.Cause(ctx).Error()})
+		if m.Exit == nil {
+			m.Exit = os.Exit
+		}
+		if m.Late == 0 {
+			m.Late = DefaultLate
+		}
+		m.commands = make(chan received, waitingCommands)
+		m.seen.init(m.Config)
+	})
 }
 
-// look scans the board once, or tries to get it back.
-func (m *Monitor) look(ctx context.Context) error {
-	if m.board == nil {
-		if time.Now().Before(m.retry) {
-			return nil
-		}
-		b, err := m.Open(ctx)
-		if err != nil {
-			return m.fail(ctx, err)
-		}
-		m.board = b
-	}
-	readings, err := m.board.Scan(ctx)
-	if err != nil {
-		err = errors.Join(err, m.board.Close())
-		m.board = nil
-		return m.fail(ctx, err)
-	}
-	if m.trouble != "" {
-		m.trouble = ""
-		if err := m.Emit(Event{Time: time.Now(), Event: Restore, Reason: "the board answers: " + m.board.Name()}); err != nil {
-			return err
-		}
-	}
-	m.pause = 0
-	return m.feed(readings)
+// Snapshot is everything as it stands, for the status page, the metrics and health checks. It shares nothing with the
+// loop.
+type Snapshot struct {
+	Time    time.Time
+	Started time.Time
+	Version string
+	Device  string
+	Board   string  // name of the board
+	Trouble string  // why the board is away; empty when it answers
+	Supply  float64 // volts; 0 if it is not measured
+
+	Zones   []ZoneView
+	Groups  []zone.GroupStatus
+	Outputs []OutputView
+	Brokers []bus.Health
+	Events  []bus.Event // the last 200, newest first; those that are Suppressed are in the zones
+
+	Scans     uint64 // since the start
+	LastScan  time.Time
+	Lag       time.Duration // how late the last scan began
+	Took      time.Duration // how long it took
+	Healthy   bool          // scanned lately, every zone known, no output faulty
+	Unhealthy string        // why not
 }
 
-// fail plans the next attempt and says why there is no board, once for each reason.
-func (m *Monitor) fail(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	now := time.Now()
-	m.pause = min(max(2*m.pause, firstPause), longPause)
-	m.retry = now.Add(m.pause)
-	reason := strings.ReplaceAll(err.Error(), "\n", "; ")
-	if reason == m.trouble {
-		return nil
-	}
-	m.trouble = reason
-	return m.Emit(Event{Time: now, Event: Fault, Reason: reason})
+// ZoneView is a zone with what people call it.
+type ZoneView struct {
+	zone.Status
+	ID, Type, Location string
+	Pin                board.Pin
 }
 
-// feed gives each zone its reading. A zone the board has none for is told so.
-func (m *Monitor) feed(readings []board.Reading) error {
-	now := time.Now()
-	for _, in := range m.Inputs {
-		s := zone.Sample{Time: now, Unknown: fmt.Sprintf("the board has no input %d", in.Number)}
-		for _, r := range readings {
-			if r.Input == in.Number {
-				s = zone.Sample{Time: r.Time, Value: r.Volts / board.FullScale * 100, Unknown: r.Unknown}
-			}
-		}
-		for _, e := range in.Zone.Feed(s) {
-			value := math.Round(e.Value*10) / 10
-			if err := m.Emit(Event{Time: e.Time, Event: Kind(e.Kind), Zone: in.Name, Input: in.Number, Value: &value, Reason: e.Reason}); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+// OutputView is an output with what people call it.
+type OutputView struct {
+	relay.Status
+	ID, Type, Location string
+	Label              string // Config's Output.Name
+	Pin                board.Pin
+	Momentary          bool
 }
 
-// status is the house in a few words.
-func (m *Monitor) status() string {
-	if m.trouble != "" {
-		return m.trouble
-	}
-	var words []string
-	for _, in := range m.Inputs {
-		if s := in.Zone.State(); s != zone.Normal {
-			words = append(words, fmt.Sprintf("%s: %s", in.Name, s))
-		}
-	}
-	if len(words) == 0 {
-		return "all zones are normal"
-	}
-	return strings.Join(words, "; ")
+// Frame is the values of one scan, for pictures of the signals.
+type Frame struct {
+	Time   time.Time
+	Values []float64 // percent, by zone; NaN where it is not known
+}
+
+// Observer is told what passes, from within the loop: its methods return at once. The readings are the board's, and good
+// until they return.
+type Observer interface {
+	Scanned(took, lag time.Duration, readings []board.Reading)
+	Zone(zone.Event)
+	Output(relay.Event)
+	Ack(relay.Ack)
 }

@@ -1,0 +1,34 @@
+package monitor
+
+import (
+	"context"
+	"time"
+)
+
+// Turns returns what runs one turn of the loop of m, for benchmarks, and what ends it. Turns follow each other without
+// a pause, and each twentieth does what the loop does once a second.
+func (m *Monitor) Turns(ctx context.Context) (turn, stop func(), err error) {
+	m.init()
+	l, err := m.newLoop()
+	if err != nil {
+		return nil, nil, err
+	}
+	go l.out.run()
+	go l.keeper.run()
+	l.start(ctx)
+	n := 0
+	turn = func() {
+		if n++; n%20 == 0 {
+			l.secondAt = time.Time{}
+		}
+		l.turn(ctx, time.Now())
+		l.keep(false)
+	}
+	stop = func() {
+		l.out.end()
+		l.keeper.end()
+		_ = l.out.wait(time.Second)
+		l.keeper.wait(time.Second)
+	}
+	return turn, stop, nil
+}
