@@ -373,6 +373,11 @@ func oddNames(t *testing.T, c *chromium) {
 	if got.Wider > 0 || got.Images != 0 || strings.HasPrefix(got.Title, "owned") || got.Events != 40 {
 		t.Errorf("odd names make of the page: %+v", got)
 	}
+	var cut []string
+	b.eval("[...document.querySelectorAll('h1, h3, p, li, dd, button')].filter((e) => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1).map((e) => e.innerText)", &cut)
+	if len(cut) > 0 {
+		t.Errorf("cut off: %q", cut)
+	}
 	b.click("#more")
 	b.until("document.querySelectorAll('#events li').length === 198")
 	if all := b.complaints(); len(all) > 0 {

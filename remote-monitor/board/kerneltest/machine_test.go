@@ -25,7 +25,7 @@ type machine struct {
 	console string
 }
 
-// Which drivers a kernel has is Debian's choice: the guest knows it too, see oracles there.
+// Which drivers a kernel has is Debian's choice: the guest has a test for each of them.
 var (
 	amd64 = machine{
 		debian: "amd64", pkg: "linux-image-amd64", goarch: "GOARCH=amd64", console: "ttyS0",
@@ -48,7 +48,7 @@ var (
 	}
 )
 
-// patience is how long a machine may run. It is a safety net: a machine takes some fifteen seconds.
+// patience is how long a machine may run. It is a safety net: a machine takes some twenty seconds.
 const patience = 4 * time.Minute
 
 // readSources opens the files that the guest is made of. The go command remembers a test's success for as long as the

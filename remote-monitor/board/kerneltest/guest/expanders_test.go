@@ -3,7 +3,6 @@
 package guest
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -131,9 +130,8 @@ func (e expander) contract(t *testing.T, lines *boardtest.Expander, chip board.C
 		}
 		shows(t, bank, mask, levels)
 	}
-	seen3 := lines.Seen(4)
-	if want := string(e.rest); seen3 != want {
-		t.Errorf("line 4, which nobody uses, has gone through %q; want %q", seen3, want)
+	if got, want := lines.Seen(4), string(e.rest); got != want {
+		t.Errorf("line 4, which nobody uses, has gone through %q; want %q", got, want)
 	}
 }
 
@@ -156,6 +154,6 @@ func shows(t *testing.T, bank board.Bank, mask, levels uint16) {
 	}
 	got = board.Lines{Outputs: got.Outputs & mask, Latch: got.Latch & mask, Pins: got.Pins & mask}
 	if diff := cmp.Diff(board.Lines{Outputs: mask, Latch: levels, Pins: levels}, got); diff != "" {
-		t.Errorf("%s differs (-want +read):\n%s", fmt.Sprint(bank.Chip()), diff)
+		t.Errorf("%s differs (-want +read):\n%s", bank.Chip(), diff)
 	}
 }

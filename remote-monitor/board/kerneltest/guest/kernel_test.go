@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,25 +45,24 @@ func buses() (map[int]bool, error) {
 	return found, nil
 }
 
-// oracle lets a driver of the kernel have the chip at an address, until the test ends. It returns the device's folder
-// in sysfs.
+// oracle lets a driver of the kernel have the chip at an address until the test ends. It returns the device's folder in
+// sysfs.
 func oracle(t *testing.T, driver, chip string, bus int, address uint16) (dir string) {
 	t.Helper()
-	dir, release := bind(t, driver, chip, bus, address)
-	t.Cleanup(release)
+	dir, _ = bind(t, driver, chip, bus, address)
 	return dir
 }
 
-// bind is oracle until release is called.
+// bind is oracle that ends earlier when release is called.
 func bind(t *testing.T, driver, chip string, bus int, address uint16) (dir string, release func()) {
 	t.Helper()
 	adapter := fmt.Sprintf("%si2c-%d/", i2cDevices, bus)
 	write(t, adapter+"new_device", fmt.Sprintf("%s %#x", chip, address))
-	release = func() { write(t, adapter+"delete_device", fmt.Sprintf("%#x", address)) }
+	release = sync.OnceFunc(func() { write(t, adapter+"delete_device", fmt.Sprintf("%#x", address)) })
+	t.Cleanup(release)
 	dir = fmt.Sprintf("%s%d-%04x", i2cDevices, bus, address)
 	bound, err := os.Readlink(dir + "/driver")
 	if err != nil || filepath.Base(bound) != driver {
-		release()
 		t.Fatalf("the %s has driver %q, %v; want %s; the kernel says:\n%s", chip, bound, err, driver, messages())
 	}
 	return dir, release
