@@ -141,7 +141,7 @@ func (k *call) end(err error) int {
 		fmt.Fprintf(k.stderr, "remote-monitor: %v\nhint: see remote-monitor %s --help\n", err, k.flags.Name())
 		return misled
 	case errors.As(err, &wrong):
-		fmt.Fprintf(k.stderr, "remote-monitor: the configuration makes no sense:\n%v\nhint: remote-monitor check says more, remote-monitor example shows every key\n", wrong)
+		fmt.Fprintf(k.stderr, "remote-monitor: the configuration makes no sense:\n%v\nhint: remote-monitor example shows every key, remote-monitor help every variable\n", wrong)
 		return misled
 	}
 	fmt.Fprintf(k.stderr, "remote-monitor: %v\n", err)

@@ -276,7 +276,8 @@ func TestACommandLineThatMakesNoSenseIsToldWhatWould(t *testing.T) {
 		{[]string{"replay", "--arm", "labels", "a"}, "--arm labels needs --labels FILE"},
 		{[]string{"simulate", "--home", "castle", "--recording", "-"}, `there is no simulated home "castle"`},
 		{[]string{"version", "--loud"}, "flag provided but not defined: -loud"},
-		{[]string{"calibrate", "nowhere"}, `there is no zone "nowhere"`},
+		{[]string{"calibrate", "nowhere"}, "no zones are configured"},
+		{[]string{"evaluate", "--recording", "r", "--labels", os.DevNull, "--config", "nonsense"}, "built in are default, legacy"},
 		{[]string{"record", "x.csv"}, "no board is configured"},
 	} {
 		out, said, exit := do(t, "", nil, c.args...)
@@ -323,7 +324,7 @@ func TestHelpNamesEveryCommandAndCheckSaysWhatWasUnderstood(t *testing.T) {
 func TestWhatIsSimulatedCanBeReplayedAndEvaluated(t *testing.T) {
 	dir := t.TempDir()
 	rec, lab := filepath.Join(dir, "r.csv"), filepath.Join(dir, "l.csv")
-	make := func() string {
+	simulate := func() string {
 		if _, said, exit := do(t, "", nil, "simulate", "--home", "storms", "--seed", "3", "--days", "4", "--recording", rec, "--labels", lab); exit != fine {
 			t.Fatal(said)
 		}
@@ -333,7 +334,7 @@ func TestWhatIsSimulatedCanBeReplayedAndEvaluated(t *testing.T) {
 		}
 		return string(b)
 	}
-	if make() != make() {
+	if first, second := simulate(), simulate(); first != second {
 		t.Error("the same seed gives another recording")
 	}
 	out, said, exit := do(t, "", nil, "replay", rec)
@@ -389,13 +390,5 @@ func TestCalibrationPrintsTheLevelsItMeasured(t *testing.T) {
 	cancel()
 	if exit := dispatch(ctx, []string{"calibrate", "--for", "1h", "Hall"}, env, strings.NewReader("\n"), io.Discard, io.Discard); exit != failed {
 		t.Errorf("interrupted: exit %d", exit)
-	}
-}
-
-func TestTopicsHaveNamesThatBrokersTake(t *testing.T) {
-	for name, want := range map[string]string{"calm-otter": "calm-otter", "Käthe's Pi 4": "k_the_s_pi_4", "__": ""} {
-		if got := slug(name); got != want {
-			t.Errorf("%q is %q, want %q", name, got, want)
-		}
 	}
 }

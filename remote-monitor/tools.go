@@ -62,7 +62,7 @@ func runRecord(k *call) error {
 	ctx, stop := context.WithCancel(k.Context)
 	defer stop()
 	r := &recording.Recorder{Writer: out, Zones: c.Site.Zones}
-	m := &monitor.Monitor{Version: version, Config: c, Open: opener(c), Emit: monitor.Lines(k.stdout), Log: textLog(k.stderr), OnScan: func(s zone.Scan) {
+	m := &monitor.Monitor{Version: version, Greeting: "recording to " + k.args[0] + "; outputs stay as they are", Config: c, Open: opener(c), Emit: monitor.Lines(k.stdout), Log: textLog(k.stderr), OnScan: func(s zone.Scan) {
 		if trouble == nil {
 			if trouble = r.Scan(s); trouble != nil {
 				stop()
@@ -169,6 +169,9 @@ func runEvaluate(k *call) error {
 			}
 			candidates = append(candidates, c)
 			continue
+		}
+		if _, err := os.Stat(name); err != nil {
+			return usageError(fmt.Sprintf("--config %s: there is no such file, and built in are %s", name, strings.Join(names, ", ")))
 		}
 		read, err := k.configuration(name)
 		if err != nil {
@@ -283,7 +286,14 @@ func runCalibrate(k *call) error {
 	}
 	i := slices.IndexFunc(c.Zones, func(z config.Zone) bool { return z.ID == k.args[0] || z.Name == k.args[0] })
 	if i < 0 {
-		return usageError(fmt.Sprintf("there is no zone %q", k.args[0]))
+		var names []string
+		for _, z := range c.Zones {
+			names = append(names, z.ID)
+		}
+		if len(names) == 0 {
+			return config.Error{"no zones are configured, so there is nothing to calibrate; see remote-monitor example"}
+		}
+		return usageError(fmt.Sprintf("there is no zone %q; there are %s", k.args[0], strings.Join(names, ", ")))
 	}
 	// Outputs stay as they are: only inputs are used.
 	c.Board.Outputs = nil

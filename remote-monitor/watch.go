@@ -29,9 +29,9 @@ import (
 	"github.com/dunlin/dunlin/remote-monitor/zone"
 )
 
-// lastWords is how long brokers and others are given to pass on what they have when the monitor has ended. Outputs are
-// off by then.
-const lastWords = 900 * time.Millisecond
+// lastWords is how long brokers and others are given to pass on what they have when the monitor has ended. They take a
+// second or two for it by themselves. Outputs are off by then.
+const lastWords = 3 * time.Second
 
 // healthSocket is where the running program says whether all is well: an abstract socket, which needs no file and ends
 // with the program.
@@ -95,23 +95,39 @@ func (k *call) watch(c config.Config, record string) (err error) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(k.Context))
 	defer stop()
 	var serving sync.WaitGroup
-	for _, s := range w.services {
-		serving.Go(func() {
-			if err := s.run(ctx); err != nil && ctx.Err() == nil {
-				w.log.Error(s.name+" ended", "err", err)
-			}
-		})
+	serve := func(ctx context.Context, s service) {
+		if err := s.run(ctx); err != nil && ctx.Err() == nil {
+			w.log.Error(s.name+" ended", "err", err)
+		}
 	}
-	err = m.Run(k.Context)
+	for _, s := range w.services {
+		serving.Go(func() { serve(ctx, s) })
+	}
+	// The hardware watchdog is told of an orderly end alone. After any other it is left to run out, unless the next
+	// start comes in time.
+	orderly, released := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(released)
+		if w.hardware != nil {
+			ctx, release := context.WithCancel(context.WithoutCancel(k.Context))
+			defer release()
+			go func() { <-orderly; release() }()
+			serve(ctx, service{"watchdog", w.hardware.Run})
+		}
+	}()
+	if err = m.Run(k.Context); err == nil {
+		close(orderly)
+		<-released
+	}
 	if w.ending != nil {
 		w.ending(err)
 	}
-	time.AfterFunc(w.grace(), stop)
+	stop()
 	over := make(chan struct{})
 	go func() { serving.Wait(); close(over) }()
 	select {
 	case <-over:
-	case <-time.After(2 * lastWords):
+	case <-time.After(lastWords):
 	}
 	return err
 }
@@ -123,7 +139,8 @@ type watcher struct {
 	log      *slog.Logger
 	services []service
 	outboxes []*bus.Outbox
-	ending   func(error) // tells others how it ended
+	hardware *ping.Watchdog // nil: none
+	ending   func(error)    // tells others how it ended
 }
 
 // service is something that runs as long as the monitor does.
@@ -134,14 +151,6 @@ type service struct {
 
 func (w *watcher) serve(name string, run func(context.Context) error) {
 	w.services = append(w.services, service{name, run})
-}
-
-// grace is how long services go on after the monitor has ended: brokers want a moment to be told.
-func (w *watcher) grace() time.Duration {
-	if len(w.outboxes) == 0 {
-		return 0
-	}
-	return lastWords / 2
 }
 
 // opener finds the board the configuration names.
@@ -179,10 +188,7 @@ func (w *watcher) tell(m *monitor.Monitor) error {
 	}
 	if w.config.Sentry != "" {
 		w.serve("sentry", client.Run)
-		m.Panicked = func(value any, stack []byte) {
-			client.Capture(context.Background(), sentry.Fatal, fmt.Sprint("panic: ", value), map[string]string{"stack": string(stack)}, nil)
-			client.Flush(lastWords)
-		}
+		m.Panicked = client.Panicked
 	}
 	return nil
 }
@@ -243,7 +249,7 @@ func (b both) WithGroup(name string) slog.Handler {
 // site is what brokers are told of.
 func (w *watcher) site() bus.Site {
 	c := w.config
-	s := bus.Site{ID: slug(c.Device), Name: c.Device, Version: version}
+	s := bus.Site{ID: config.ID(c.Device), Name: c.Device, Version: version}
 	var kinds []string
 	for _, chip := range c.Board.Chips {
 		if k := string(chip.Kind); len(kinds) == 0 || kinds[len(kinds)-1] != k {
@@ -259,25 +265,12 @@ func (w *watcher) site() bus.Site {
 		})
 	}
 	for i, o := range c.Outputs {
-		s.Outputs = append(s.Outputs, bus.Output{ID: o.ID, Name: o.Name, Type: o.Type, Location: o.Location, Key: o.Key, Momentary: !c.Relay.Outputs[i].Latching})
+		s.Outputs = append(s.Outputs, bus.Output{ID: o.ID, Name: o.Name, Type: o.Type, Location: o.Location, Key: o.Key, Momentary: c.Relay.Outputs[i].Momentary()})
 	}
 	for _, g := range c.Site.Groups {
 		s.Groups = append(s.Groups, g.Name)
 	}
 	return s
-}
-
-// slug is a name as topics want it.
-func slug(name string) string {
-	return strings.Trim(strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'A' && r <= 'Z':
-			return r + 'a' - 'A'
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-':
-			return r
-		}
-		return '_'
-	}, name), "_")
 }
 
 // outbox is what bridges the time a broker is away. Without a disk that can be used it is kept in memory: to watch and
@@ -409,16 +402,14 @@ func (w *watcher) beats(m *monitor.Monitor) {
 	}
 	manager := &ping.Service{Log: w.log}
 	w.serve("systemd", manager.Run)
-	var hardware *ping.Watchdog
 	if c.Watchdog != "" {
-		hardware = &ping.Watchdog{Path: c.Watchdog, Log: w.log}
-		w.serve("watchdog", hardware.Run)
+		w.hardware = &ping.Watchdog{Path: c.Watchdog, Log: w.log}
 	}
 	m.Beat = func(now time.Time, healthy bool, status string) {
 		pinger.Beat(now, healthy, status)
 		manager.Beat()
-		if hardware != nil {
-			hardware.Beat()
+		if w.hardware != nil {
+			w.hardware.Beat()
 		}
 	}
 }

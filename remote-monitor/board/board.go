@@ -121,7 +121,9 @@ type Chip struct {
 	Bits      int      // MCP3424: 12, 14, 16 or 18; 0: 12
 	Gain      int      // MCP3424: 1, 2, 4 or 8; 0: 1. ADS1115: 1 (4.096 V), 2, 4, 8 or 16; 0: 6.144 V
 	Scale     float64  // volts at the terminal for a volt at the chip; 0: 2.471 for MCP3424 (the ADC Pi's divider), else 1
-	PullUp    bool     // MCP23017, GPIOChip: pull inputs up
+	// PullUp pulls inputs up, of an MCP23017 or a GPIOChip. The kernel's drivers of expanders may take it and do
+	// nothing, mcp23s08 up to Linux 6.1 among them, and no error says so: there, put resistors.
+	PullUp bool
 }
 
 // Config is what of the hardware is used.

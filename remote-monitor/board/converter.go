@@ -165,6 +165,9 @@ func (l *busLane) wait(ctx context.Context, t time.Time) error {
 
 // verdict is an error if the bus is gone: because it says so, or because nothing on it could be asked at all.
 func (l *busLane) verdict(readings []Reading) error {
+	if err := l.lost(); err != nil {
+		return err
+	}
 	for _, i := range l.wants {
 		if readings[i].Quality != Away {
 			return nil

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,7 @@ type gpioLane struct {
 	inputs *gpioLines
 	wants  []want // terminals are positions in inputs
 	banks  []*gpioBank
+	gone   atomic.Bool // as a bank found out
 }
 
 // gpioLines are lines that were asked for together. Their bits are in the order of offsets.
@@ -98,7 +100,7 @@ func openGPIO(root string, c Chip, inputs []want, outputs []int) (_ *gpioLane, e
 		if _, err := l.offset(n); err != nil {
 			return l, err
 		}
-		first := (n-1)/16*16 + 1
+		first := bankOf(n)
 		if len(l.banks) == 0 || l.banks[len(l.banks)-1].first != first {
 			l.banks = append(l.banks, &gpioBank{lane: l, first: first})
 		}
@@ -218,8 +220,14 @@ func (l *gpioLane) info(offset uint32) (unix.GPIOV2LineInfo, error) {
 
 // scan implements lane.
 func (l *gpioLane) scan(ctx context.Context, readings []Reading) error {
-	if err := ctx.Err(); err != nil || l.inputs == nil {
+	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if l.gone.Load() {
+		return fmt.Errorf("%w: %s has no driver any more", ErrGone, l.chip)
+	}
+	if l.inputs == nil {
+		return nil
 	}
 	bits, err := l.inputs.values()
 	for _, t := range l.wants {
@@ -239,6 +247,7 @@ func (l *gpioLane) explain(err error) error {
 	text := fmt.Sprintf("%s: the kernel's driver says: %v", l.chip, err)
 	switch {
 	case isGone(err):
+		l.gone.Store(true)
 		return &trouble{Away, text, fmt.Errorf("%w: %w", ErrGone, err)}
 	case errors.Is(err, unix.EREMOTEIO), errors.Is(err, unix.ENXIO):
 		return &trouble{NAK, text, err}
@@ -249,7 +258,9 @@ func (l *gpioLane) explain(err error) error {
 	}
 }
 
+// close lets go of the chip. Its banks may be used afterwards; they say that it is gone.
 func (l *gpioLane) close() error {
+	l.gone.Store(true)
 	var errs []error
 	for _, b := range l.banks {
 		errs = append(errs, b.close())
@@ -290,6 +301,9 @@ func (b *gpioBank) Start(ctx context.Context, outputs, levels uint16) (found Lin
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.lane.gone.Load() { // its number may be another file's by now
+		return Lines{}, b.lane.explain(os.ErrClosed)
+	}
 	if b.lines != nil && b.outputs != outputs {
 		err := unix.Close(b.lines.fd)
 		b.lines = nil
@@ -338,6 +352,9 @@ func (b *gpioBank) Write(ctx context.Context, levels uint16) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.lane.gone.Load() {
+		return b.lane.explain(os.ErrClosed)
+	}
 	if b.lines == nil {
 		return notStarted(b.lane.chip)
 	}
@@ -355,6 +372,9 @@ func (b *gpioBank) Read(ctx context.Context) (Lines, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.lane.gone.Load() {
+		return Lines{}, b.lane.explain(os.ErrClosed)
+	}
 	if b.lines == nil {
 		return Lines{}, nil
 	}

@@ -21,6 +21,7 @@ type wire struct {
 	mu   sync.Mutex
 	bus  i2c.BusCloser
 	hung bool // the last transaction timed out to the end
+	gone bool // for good; only a new handle of the bus may work
 }
 
 // trouble is why a chip could not be asked.
@@ -50,6 +51,7 @@ func (w *wire) tx(addr uint16, write, read []byte) error {
 		}
 	}
 	w.hung = errors.Is(err, unix.ETIMEDOUT)
+	w.gone = w.gone || isGone(err)
 	if err == nil {
 		return nil
 	}
@@ -72,6 +74,16 @@ func (w *wire) explain(addr uint16, err error) error {
 	default:
 		return &trouble{Away, fmt.Sprintf("asking %s: %v", at, err), err}
 	}
+}
+
+// lost is an error when the bus is gone.
+func (w *wire) lost() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.gone {
+		return fmt.Errorf("%w: bus %s is gone", ErrGone, w.name)
+	}
+	return nil
 }
 
 func (w *wire) close() error {

@@ -40,7 +40,7 @@ func BenchmarkAScanOfSixteenInputs(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, c := range site16.(*site).lanes[0].(*busLane).converters {
+	for _, c := range site16.(*site).parts[0].lane.(*busLane).converters {
 		c.model = instant{c.model}
 	}
 	b.ReportAllocs()

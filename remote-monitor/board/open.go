@@ -26,7 +26,9 @@ type Host struct {
 func Open(ctx context.Context, c Config) (Board, error) { return Host{}.Open(ctx, c) }
 
 // Open makes a Board of the chips that the configuration has. It changes no output. A chip on a bus need not answer
-// yet: its readings say so until it does. An error says what of the configuration or the machine is wrong.
+// yet: its readings say so until it does. So do those of a chip that cannot even be opened, because its bus is missing
+// for instance, as long as another chip can; it is looked for, and once it is there a Scan fails so that the board is
+// opened again. An error says what of the configuration or the machine is wrong.
 //
 // Readings come in the order of Config.Inputs. Buses and devices of the kernel are read side by side, all converters
 // of a bus at once.
@@ -34,15 +36,11 @@ func (h Host) Open(ctx context.Context, c Config) (_ Board, err error) {
 	if err := errors.Join(ctx.Err(), Check(c)); err != nil {
 		return nil, err
 	}
-	s := &site{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}()
+	s := &site{host: h, config: c}
 	for _, p := range c.Inputs {
 		s.blank = append(s.blank, Reading{Pin: p})
 	}
+	var errs []error
 	buses := map[int]*busLane{}
 	for i, chip := range c.Chips {
 		var wants []want
@@ -57,38 +55,51 @@ func (h Host) Open(ctx context.Context, c Config) (_ Board, err error) {
 				outputs = append(outputs, p.Number)
 			}
 		}
-		switch chip.Kind {
-		case Simulation:
-			s.simulate(chip, c, uint64(i), wants)
-		case IIO:
-			l, err := openIIO(h.Root, chip, wants)
-			if err != nil {
-				return nil, err
-			}
-			s.add(l)
-		case GPIOChip:
-			l, err := openGPIO(h.Root, chip, wants, outputs)
-			if err != nil {
-				return nil, err
-			}
-			s.add(l)
-			for _, b := range l.banks {
-				s.banks = append(s.banks, b)
-			}
-		default:
-			l, err := h.bus(s, buses, chip)
-			if err != nil {
-				return nil, fmt.Errorf("chip %s: %w", chip.Name, err)
-			}
-			s.wire(l, chip, wants, outputs)
+		if err := h.chip(s, buses, uint64(i), chip, wants, outputs); err != nil {
+			errs = append(errs, err)
+			s.missing(chip, outputs, err)
 		}
 		s.names = append(s.names, describe(chip))
+	}
+	if len(errs) == len(c.Chips) {
+		return nil, errors.Join(errs...)
 	}
 	return s, nil
 }
 
+// chip opens the nth chip.
+func (h Host) chip(s *site, buses map[int]*busLane, nth uint64, chip Chip, wants []want, outputs []int) error {
+	switch chip.Kind {
+	case Simulation:
+		s.simulate(chip, nth, wants)
+	case IIO:
+		l, err := openIIO(h.Root, chip, wants)
+		if err != nil {
+			return err
+		}
+		s.add(l, chip)
+	case GPIOChip:
+		l, err := openGPIO(h.Root, chip, wants, outputs)
+		if err != nil {
+			return err
+		}
+		s.add(l, chip)
+		for _, b := range l.banks {
+			s.banks = append(s.banks, b)
+		}
+	default:
+		l, err := h.bus(buses, chip)
+		if err != nil {
+			return fmt.Errorf("chip %s: %w", chip.Name, err)
+		}
+		s.add(l, chip)
+		s.wire(l, chip, wants, outputs)
+	}
+	return nil
+}
+
 // bus is the lane of a chip's bus, opened if it is the first there.
-func (h Host) bus(s *site, buses map[int]*busLane, c Chip) (*busLane, error) {
+func (h Host) bus(buses map[int]*busLane, c Chip) (*busLane, error) {
 	number, err := busNumber(c.Bus)
 	if err != nil {
 		return nil, err
@@ -111,7 +122,6 @@ func (h Host) bus(s *site, buses map[int]*busLane, c Chip) (*busLane, error) {
 	}
 	l := &busLane{wire: &wire{name: strconv.Itoa(number), bus: bus}}
 	buses[number] = l
-	s.add(l)
 	return l, nil
 }
 
@@ -156,31 +166,42 @@ func describe(c Chip) string {
 
 // site is the Board of a configuration.
 type site struct {
-	names []string
-	blank []Reading // of a scan, pins only
-	lanes []lane
-	banks []Bank
+	host   Host
+	config Config
+	names  []string
+	blank  []Reading // of a scan, pins only
+	parts  []*part
+	banks  []Bank
 }
 
-func (s *site) add(l lane) { s.lanes = append(s.lanes, l) }
+// add adds a chip on a lane, which may be there already.
+func (s *site) add(l lane, c Chip) {
+	for _, p := range s.parts {
+		if p.lane == l {
+			p.chips = append(p.chips, c)
+			return
+		}
+	}
+	s.parts = append(s.parts, &part{lane: l, chips: []Chip{c}})
+}
 
 // simulate adds a simulated chip. Two of them have different people.
-func (s *site) simulate(chip Chip, c Config, nth uint64, wants []want) {
+func (s *site) simulate(chip Chip, nth uint64, wants []want) {
 	loops := map[Pin]Loop{}
 	at := map[Pin]int{}
 	for _, t := range wants {
 		p := Pin{chip.Name, t.terminal + 1}
 		at[p] = t.reading
 		loops[p] = usualLoop
-		if l, ok := c.Loops[p]; ok {
+		if l, ok := s.config.Loops[p]; ok {
 			loops[p] = l
 		}
 	}
-	sim := NewSimulated(chip.Name, c.Seed+nth, time.Now(), loops)
+	sim := NewSimulated(chip.Name, s.config.Seed+nth, time.Now(), loops)
 	for i := range sim.inputs {
 		sim.inputs[i].reading = at[sim.inputs[i].pin]
 	}
-	s.add(sim)
+	s.add(sim, chip)
 	s.banks = append(s.banks, &sim.bank)
 }
 
@@ -246,19 +267,50 @@ func (s *site) Scan(ctx context.Context) ([]Reading, error) {
 	}
 	readings := make([]Reading, len(s.blank))
 	copy(readings, s.blank)
-	if len(s.lanes) == 1 {
+	if len(s.parts) == 1 {
 		// Almost every site: nobody to wait for.
-		if err := s.lanes[0].scan(ctx, readings); err != nil {
+		if err := s.parts[0].scan(ctx, readings); err != nil {
 			return nil, err
 		}
 		return readings, nil
 	}
 	// No context of the group: a lane that is gone does not cut the others short.
 	var g errgroup.Group
-	for _, l := range s.lanes {
-		g.Go(func() error { return l.scan(ctx, readings) })
+	errs := make([]error, len(s.parts))
+	works := 0
+	for i, p := range s.parts {
+		if p.lane == nil {
+			continue
+		}
+		works++
+		g.Go(func() error {
+			errs[i] = p.scan(ctx, readings)
+			return nil
+		})
 	}
-	if err := g.Wait(); err != nil {
+	if err := errors.Join(g.Wait(), ctx.Err()); err != nil {
+		return nil, err
+	}
+	gone := 0
+	for _, err := range errs {
+		if err != nil {
+			gone++
+		}
+	}
+	if gone == works {
+		return nil, errors.Join(errs...)
+	}
+	for i, p := range s.parts {
+		if errs[i] != nil {
+			// Held, it could not come back: its number stays taken. That it is closed badly is no news.
+			_ = p.close()
+			p.away(errs[i])
+		}
+		if p.lane == nil {
+			p.fail(readings)
+		}
+	}
+	if err := s.search(ctx); err != nil {
 		return nil, err
 	}
 	return readings, nil
@@ -270,9 +322,11 @@ func (s *site) Banks() []Bank { return s.banks }
 // Close implements Board.
 func (s *site) Close() error {
 	var errs []error
-	for _, l := range s.lanes {
-		errs = append(errs, l.close())
+	for _, p := range s.parts {
+		if p.lane != nil {
+			errs = append(errs, p.close())
+		}
 	}
-	s.lanes = nil
+	s.parts = nil
 	return errors.Join(errs...)
 }

@@ -39,8 +39,8 @@ type AMQP struct {
 	Level bool
 
 	// Late is the age from which an alarm that waited in the outbox is told as state "late" instead of "triggered",
-	// so that a broker that comes back does not set off the siren for what happened long ago. 0: two minutes; less:
-	// never.
+	// so that a broker that comes back does not set off the siren for what happened long ago. One that is not over yet
+	// is told as it is, however long it waited. 0: two minutes; less: never.
 	Late time.Duration
 
 	Outbox    *Outbox // nil: in memory
@@ -56,6 +56,7 @@ type AMQP struct {
 
 	mu    sync.Mutex
 	zones map[string]ZoneState // as they stand
+	begun map[string]string    // alarms and tampers that were told and are not over: the event's ID by zone
 	beat  bool                 // a heartbeat is wanted now
 }
 
@@ -102,7 +103,7 @@ func (a *AMQP) prepare() {
 		}
 		a.standing = standing{name: "amqp", log: a.Log, trouble: "not started"}
 		a.work = make(bell, 1)
-		a.zones = map[string]ZoneState{}
+		a.zones, a.begun = map[string]ZoneState{}, map[string]string{}
 	})
 }
 
@@ -130,31 +131,45 @@ func (a *AMQP) Group(string, GroupState) {}
 // Event implements Broker.
 func (a *AMQP) Event(e Event) {
 	a.prepare()
-	if !told(e) {
+	a.mu.Lock()
+	_, begun := a.begun[e.Zone]
+	if !told(e, begun) {
+		a.mu.Unlock()
 		return
 	}
 	s := stored{Event: sayable(e)}
+	if delete(a.begun, e.Zone); stateOf(e.Kind) == triggered {
+		a.begun[e.Zone] = e.ID
+	}
 	if a.Level {
-		a.mu.Lock()
 		for _, z := range a.Site.Zones {
 			if is, ok := a.zones[z.ID]; ok && z.ID != e.Zone {
 				s.Standing = append(s.Standing, stands{z.ID, finite(&is.Percent), is.Tamper})
 			}
 		}
-		a.mu.Unlock()
 	}
+	a.mu.Unlock()
 	a.box.Put(encode(s))
 }
 
-// told says whether the original's consumers hear of an event.
-func told(e Event) bool {
+// told says whether the original's consumers hear of an event; begun: they were told of an alarm of this zone, and not
+// that it is over. Then they hear that it is, also where nobody else is to be notified: they would keep its escalation.
+func told(e Event, begun bool) bool {
 	switch {
-	case e.Zone == "" || e.Quiet:
+	case e.Zone == "":
 		return false
 	case e.Kind == "restore":
-		return e.From != "pre_alarm"
+		return begun || !e.Quiet && e.From != "pre_alarm"
 	}
-	return e.Kind == "alarm" || e.Kind == "tamper" || e.Kind == "fault"
+	return !e.Quiet && (e.Kind == "alarm" || e.Kind == "tamper" || e.Kind == "fault")
+}
+
+// stillStands tells an alarm or tamper that is not over.
+func (a *AMQP) stillStands(e Event) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	id, ok := a.begun[e.Zone]
+	return ok && id == e.ID
 }
 
 // Heartbeat implements Broker. Heartbeats go out by themselves as often as the original's; this asks for one more.

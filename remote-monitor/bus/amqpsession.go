@@ -200,7 +200,7 @@ func (s *amqpSession) sendEvents(live context.Context) (more bool, err error) {
 // message is an event as it is sent.
 func (s *amqpSession) message(is *stored) amqp.Publishing {
 	state := stateOf(is.Kind)
-	if state == triggered && is.Replayed && s.Late > 0 && time.Since(is.Time) > s.Late {
+	if state == triggered && is.Replayed && s.Late > 0 && time.Since(is.Time) > s.Late && !s.stillStands(is.Event) {
 		state = "late"
 	}
 	p := amqp.Publishing{MessageId: is.ID[:min(len(is.ID), 255)], Timestamp: is.Time, Body: s.pack(is.Time, is, state)}

@@ -89,6 +89,7 @@ type Event struct {
 	Quiet     bool      `json:"quiet,omitempty"` // the state changed, nobody is to be notified
 	Pulses    int       `json:"pulses,omitempty"`
 	By        string    `json:"by,omitempty"`
+	Stage     string    `json:"stage,omitempty"` // of a candidate that came to nothing
 	Reason    string    `json:"reason"`
 	Replayed  bool      `json:"replayed,omitempty"` // it waited on disk
 }

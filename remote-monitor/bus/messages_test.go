@@ -122,6 +122,62 @@ func TestLateAlarmsDoNotSetOffTheSiren(t *testing.T) {
 	}
 }
 
+func TestAnAlarmThatWaitedAndIsNotOverIsNotLate(t *testing.T) {
+	old := time.Now().Add(-time.Hour)
+	tamper := Event{ID: "1", Time: old, Kind: "tamper", Zone: "hall"}
+	for name, c := range map[string]struct {
+		then []Event
+		want string
+	}{
+		"it stands":         {nil, "triggered"},
+		"it is over":        {[]Event{{ID: "2", Kind: "restore", From: "tamper", Zone: "hall"}}, "late"},
+		"another began":     {[]Event{{ID: "2", Kind: "restore", From: "tamper", Zone: "hall"}, {ID: "3", Kind: "tamper", Zone: "hall"}}, "late"},
+		"it became a fault": {[]Event{{ID: "2", Kind: "fault", From: "tamper", Zone: "hall"}}, "late"},
+		"disarmed":          {[]Event{{ID: "2", Kind: "restore", From: "alarm", Quiet: true, Zone: "hall"}}, "late"},
+		"another zone":      {[]Event{{ID: "2", Kind: "restore", From: "tamper", Zone: "back_door"}}, "triggered"},
+	} {
+		a := &AMQP{Site: house()}
+		for _, e := range append([]Event{tamper}, c.then...) {
+			a.Event(e)
+		}
+		waited := stored{Event: tamper}
+		waited.Replayed = true
+		s := amqpSession{AMQP: a}
+		var h heard
+		if err := msgpack.Unmarshal(s.message(&waited).Body, &h); err != nil {
+			t.Fatal(err)
+		}
+		if got := *h.Inputs[0].State; got != c.want {
+			t.Errorf("%s: it is told as %s", name, got)
+		}
+	}
+}
+
+func TestWhoeverWasToldOfAnAlarmIsToldThatItIsOver(t *testing.T) {
+	alarm, quiet := Event{Kind: "alarm", Zone: "hall"}, Event{Kind: "alarm", Zone: "hall", Quiet: true}
+	over, disarmed := Event{Kind: "restore", From: "alarm", Zone: "hall"}, Event{Kind: "restore", From: "alarm", Zone: "hall", Quiet: true}
+	unseconded := Event{Kind: "restore", From: "pre_alarm", Zone: "hall", Quiet: true}
+	for name, c := range map[string]struct {
+		events []Event
+		waits  int
+	}{
+		"an alarm that ends":                       {[]Event{alarm, over}, 2},
+		"an alarm that somebody disarms":           {[]Event{alarm, disarmed}, 2},
+		"an alarm of which nobody was told":        {[]Event{quiet, disarmed}, 0},
+		"a pre-alarm that nobody seconded":         {[]Event{unseconded}, 0},
+		"a tamper that stood before the start":     {[]Event{{Kind: "restore", From: "tamper", Zone: "hall"}}, 1},
+		"an alarm that ends, and then a quiet one": {[]Event{alarm, over, quiet, disarmed}, 2},
+	} {
+		a := &AMQP{Site: house()}
+		for _, e := range c.events {
+			a.Event(e)
+		}
+		if got := a.box.Waiting(); got != c.waits {
+			t.Errorf("%s: %d messages, want %d", name, got, c.waits)
+		}
+	}
+}
+
 func TestALevelIsToldInEveryMessage(t *testing.T) {
 	for _, level := range []bool{false, true} {
 		a := &AMQP{Site: house(), Level: level}

@@ -465,6 +465,38 @@ func TestEntitiesThatAreGoneAreTakenBack(t *testing.T) {
 	}
 }
 
+func TestTwoSitesOfOneNameDoNotTakeEachOtherBackForEver(t *testing.T) {
+	t.Parallel()
+	broker := mosquitto(t)
+	log, _ := logger(t)
+	p := newPeer(t, broker.addr, "peer")
+	var twins []*MQTT
+	for _, id := range []string{"one", "other"} {
+		m := &MQTT{URL: "mqtt://" + broker.addr, ClientID: id, Site: house(), Log: log}
+		if id == "one" {
+			m.Site.Zones = m.Site.Zones[:1]
+		} else {
+			m.Site.Zones = m.Site.Zones[1:]
+		}
+		running(t, m, m.Run)
+		connected(t, m)
+		twins = append(twins, m)
+	}
+	const whole = "homeassistant/device/rm_gate/config"
+	eventually(t, "the clash is told", func() bool {
+		return strings.Contains(twins[0].Health().Trouble+twins[1].Health().Trouble, "another device announces itself")
+	})
+	if n := len(p.all(whole)); n > 10 {
+		t.Errorf("they announced themselves %d times", n)
+	}
+	// Whoever else is there hears of events all the same.
+	twins[0].Event(Event{ID: "1", Kind: "alarm", Zone: "hall"})
+	p.await("rm/gate/event", `"alarm"`)
+	if n := len(p.all(whole)); n > 10 {
+		t.Errorf("they announced themselves %d times", n)
+	}
+}
+
 func TestEncryptedAndWebSocketConnectionsWork(t *testing.T) {
 	t.Parallel()
 	broker := mosquitto(t)

@@ -16,6 +16,7 @@ import (
 // The times of a session.
 const (
 	recallGrace = 300 * time.Millisecond // for the broker to say what an earlier run announced
+	recallMost  = 3 * time.Second        // however much it says
 	refusedHold = 30 * time.Second       // before what the broker did not want is tried again
 )
 
@@ -45,7 +46,7 @@ func (m *MQTT) session(ctx, link context.Context, conn *autopaho.ConnectionManag
 		case old := <-m.seen:
 			switch {
 			case old.topic != m.Discovery+"/status":
-				s.publishAll(live, m.retire(old))
+				s.publishAll(live, s.takeBack(old))
 			case string(old.payload) == online:
 				s.announce = time.After(m.jitter())
 			}
@@ -67,6 +68,7 @@ type mqttSession struct {
 	refused    bool             // the broker did not take the last event
 	failed     []*cell          // nor these
 	retry      <-chan time.Time // when they are tried again; nil: nothing was refused
+	taken      map[string]bool  // topics of announcements that were taken back
 	announce   <-chan time.Time // when the site is announced again
 }
 
@@ -126,21 +128,44 @@ func (s *mqttSession) open(live context.Context) bool {
 
 // recall waits a moment for what an earlier run announced, and gives what takes back the parts that are no more.
 func (s *mqttSession) recall(live context.Context) (out []outgoing) {
-	grace := time.NewTimer(recallGrace)
+	grace, most := time.NewTimer(recallGrace), time.NewTimer(recallMost)
 	defer grace.Stop()
+	defer most.Stop()
 	for {
 		select {
 		case <-live.Done():
 			return out
 		case <-grace.C:
 			return out
+		case <-most.C:
+			return out
 		case old := <-s.seen:
 			if old.topic != s.Discovery+"/status" {
-				out = append(out, s.retire(old)...)
+				out = append(out, s.takeBack(old)...)
 				grace.Reset(recallGrace / 4) // they come in one go
 			}
 		}
 	}
+}
+
+// takeBack gives what takes an earlier announcement back, once a connection for each topic. Who announces it again is
+// another site that calls itself the same, and two that take each other back would never come to an end.
+func (s *mqttSession) takeBack(old outgoing) []outgoing {
+	out := s.retire(old)
+	switch {
+	case len(out) == 0 || len(s.taken) == mostComponents:
+		return nil
+	case s.taken[old.topic]:
+		if s.lasting == "" {
+			s.lasting = "another device announces itself to Home Assistant as " + s.nodeID() + "; give one of them another name"
+			s.standing.complain(s.lasting)
+		}
+		return nil
+	case s.taken == nil:
+		s.taken = map[string]bool{}
+	}
+	s.taken[old.topic] = true
+	return out
 }
 
 // send sends what there is, unless ctx ends in between: answers and states before events, so that those who look now

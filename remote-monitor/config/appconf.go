@@ -15,7 +15,8 @@ type appConf struct {
 	source   string
 	sections map[string]*section
 	env      *variables
-	expanded int // names that were replaced
+	expanded int    // names that were replaced
+	within   string // the key whose value is being read
 }
 
 type section struct {
@@ -104,6 +105,7 @@ func (c *appConf) value(in, key string) (text string, at place) {
 		return "", place{source: fmt.Sprintf("%s: [%s] %s", c.source, in, key)}
 	}
 	at = place{source: fmt.Sprintf("%s: [%s] %s", o.at, in, o.name)}
+	c.within = o.name
 	text, err := c.expand(s, o.text, 0)
 	if err != nil {
 		c.wrong(at, "%v", err)
@@ -159,8 +161,14 @@ func (c *appConf) named(s *section, name string, depth int) (string, error) {
 		return v, nil
 	}
 	for _, in := range []*section{s, c.sections["default"]} {
-		if o := in.option(name); o != nil {
-			return c.expand(in, o.text, depth+1)
+		// A key whose value is a variable of the same name, as in cronitor_monitor_key=%(CRONITOR_MONITOR_KEY)s, means the
+		// variable and not itself.
+		if o := in.option(name); o != nil && !strings.EqualFold(name, c.within) {
+			outer := c.within
+			c.within = o.name
+			text, err := c.expand(in, o.text, depth+1)
+			c.within = outer
+			return text, err
 		}
 	}
 	if rest, ok := strings.CutPrefix(name, "RESIN_"); ok { // what the platform called it before 2018

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,7 +144,7 @@ func (c Config) describeZones(w *writer) {
 		if s.Profile == zone.Legacy {
 			w.line(2, "the original's algorithm: each value away from normal is an alarm")
 		} else {
-			for _, l := range describePipeline(s) {
+			for _, l := range describePipeline(s, c.seconded(z.Name)) {
 				w.line(2, "%s", l)
 			}
 		}
@@ -174,6 +175,11 @@ func (c Config) describeZones(w *writer) {
 	}
 }
 
+// seconded tells whether there is another zone that could second one.
+func (c Config) seconded(name string) bool {
+	return slices.ContainsFunc(c.Zones, func(z Zone) bool { return z.Name != name && c.switches(z.Name) == "" })
+}
+
 // switches is the group that a zone arms and disarms; empty: none.
 func (c Config) switches(name string) string {
 	for _, g := range c.Site.Groups {
@@ -196,8 +202,9 @@ func describeSpans(spans []zone.Span) string {
 func describeSignal(z Zone, s zone.Settings) []string {
 	switch s.Signal {
 	case zone.Analog:
+		f := s.Filled()
 		return []string{fmt.Sprintf("analog: motion begins at %s times the noise and ends below %s times; the baseline follows in %s",
-			number(orNumber(s.Enter, 6)), number(orNumber(s.Leave, 3)), span(or(s.Baseline, 30*time.Second)))}
+			number(f.Enter), number(f.Leave), span(f.Baseline))}
 	case zone.Contact:
 		if z.Invert {
 			return []string{"contact: active when the line is low"}
@@ -244,20 +251,11 @@ func band(b zone.Band) string {
 	}
 }
 
-// describePipeline says what makes an alarm of pulses.
-func describePipeline(s zone.Settings) []string {
-	pulses, window := 2, 30*time.Second
-	switch s.Sensitivity {
-	case zone.Low:
-		pulses, window = 3, time.Minute
-	case zone.High:
-		pulses = 1
-	}
-	if s.Pulses != 0 {
-		pulses = s.Pulses
-	}
-	candidate := fmt.Sprintf("a candidate is %d pulses in %s", pulses, span(or(s.Window, window)))
-	if pulses == 1 {
+// describePipeline says what makes an alarm of pulses; others tells whether there are zones that could second it.
+func describePipeline(s zone.Settings, others bool) []string {
+	s = s.Filled()
+	candidate := fmt.Sprintf("a candidate is %d pulses in %s", s.Pulses, span(s.Window))
+	if s.Pulses == 1 {
 		candidate = "a candidate is each pulse"
 	}
 	if s.LongPulse > 0 {
@@ -267,27 +265,29 @@ func describePipeline(s zone.Settings) []string {
 	if s.ConfirmWith != nil {
 		second = strings.Join(s.ConfirmWith, " or ")
 	}
-	alone := s.ConfirmWith != nil && len(s.ConfirmWith) == 0
-	if !alone && pulses > 1 {
+	alone := !others || s.ConfirmWith != nil && len(s.ConfirmWith) == 0
+	if !alone && s.Pulses > 1 {
 		candidate += ", or one pulse that is seconded"
 	}
 	alarm := "it is an alarm; after false ones, only when it is seconded"
-	switch s.Policy {
-	case zone.Single:
-		alarm = "it is an alarm"
-	case zone.Require:
+	switch {
+	case s.Policy == zone.Require:
 		alarm = "it is a pre-alarm, and an alarm when it is seconded"
+	case s.Policy == zone.Single || s.QuarantineAfter == 0 && s.LonePulses == 0:
+		alarm = "it is an alarm"
+	case alone:
+		alarm = "it is an alarm; after false ones, only when there are twice the pulses in twice the time"
 	}
-	lines := []string{candidate, alarm, fmt.Sprintf("seconded by %s within %s", second, span(or(s.Confirm, 2*time.Minute)))}
+	lines := []string{candidate, alarm, fmt.Sprintf("seconded by %s within %s", second, span(s.Confirm))}
 	if alone {
 		lines[2] = "no zone seconds it"
 	}
-	told := "told at most once in " + span(or(s.Refractory, time.Minute))
-	if s.Refractory < 0 {
+	told := "told at most once in " + span(s.Refractory)
+	if s.Refractory == 0 {
 		told = "told each time"
 	}
-	if s.Stuck >= 0 {
-		told += fmt.Sprintf("; active for %s is a fault", span(or(s.Stuck, 10*time.Minute)))
+	if s.Stuck > 0 {
+		told += fmt.Sprintf("; active for %s is a fault", span(s.Stuck))
 	}
 	if s.SilentAfter > 0 {
 		told += fmt.Sprintf("; silence for %s is told", span(s.SilentAfter))

@@ -49,6 +49,59 @@ func TestTheExampleIsUnderstoodAsItsCommentsSay(t *testing.T) {
 	}
 }
 
+func TestTheDefaultsThatTheExampleNamesAreThoseOfTheZones(t *testing.T) {
+	c := example(t)
+	said := map[string]zone.Settings{}
+	for _, s := range c.Site.Zones {
+		said[s.Name] = s
+	}
+	for name, like := range map[string]zone.Settings{
+		"Landing": {Sensitivity: zone.Low, SilentAfter: said["Landing"].SilentAfter},
+		"Attic":   {Filter: zone.Hampel},
+		"Hall":    {ExitRoute: true, ConfirmWith: said["Hall"].ConfirmWith},
+	} {
+		is := said[name]
+		like.Name, like.Group, like.Signal, like.Levels, like.Label, like.Bits = is.Name, is.Group, is.Signal, is.Levels, is.Label, is.Bits
+		if d := cmp.Diff(like.Filled(), is.Filled()); d != "" {
+			t.Errorf("%s: the example is no longer the default:\n%s", name, d)
+		}
+	}
+	usual, err := zone.Resistors{}.Levels()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(usual, *said["Hall"].Levels); d != "" {
+		t.Errorf("the resistors of the example are not the usual ones:\n%s", d)
+	}
+}
+
+func TestADescriptionSaysWhatHolds(t *testing.T) {
+	for _, c := range []struct{ zones, want, never string }{
+		{`{name: A, input: "adc1:1"}`, "no zone seconds it", "or one pulse that is seconded"},
+		{`{name: A, input: "adc1:1"}`, "after false ones, only when there are twice the pulses in twice the time", "when it is seconded"},
+		{`{name: A, input: "adc1:1"}, {name: B, input: "adc1:2"}`, "after false ones, only when it is seconded", "no zone seconds it"},
+		{`{name: A, input: "adc1:1", quarantine: {after: off, lone_pulses: off}}, {name: B, input: "adc1:2", policy: single}`, "it is an alarm\n", "after false ones"},
+		{`{name: A, input: "adc1:1", refractory: off, stuck: off}`, "told each time\n", "is a fault\n    always"},
+		{`{name: A, input: "adc1:1", sensitivity: high}`, "a candidate is each pulse\n", "pulses in 30s"},
+	} {
+		got := good(t, config.Sources{YAML: []byte("boards: {adc1: {kind: mcp3424}}\nzones: [" + c.zones + "]\n")}).Describe()
+		if !strings.Contains(got, c.want) || strings.Contains(got, c.never) {
+			t.Errorf("%s: want %q and not %q in\n%s", c.zones, c.want, c.never, got)
+		}
+	}
+	open := good(t, config.Sources{YAML: []byte("mqtt: {url: \"mqtts://broker\", insecure: true}\n")})
+	if !strings.Contains(open.Describe(), "any certificate is accepted") {
+		t.Error(open.Describe())
+	}
+}
+
+func TestAPasswordThatLooksLikeAPortIsNotShown(t *testing.T) {
+	_, err := config.Load(config.Sources{Environ: []string{"REMOTE_MONITOR_MQTT_URL=mqtt://gate:123456789/x@broker"}})
+	if err == nil || strings.Contains(err.Error(), "123456789") {
+		t.Error(err)
+	}
+}
+
 func TestADescriptionHasNoSecrets(t *testing.T) {
 	c := example(t)
 	if strings.Contains(c.Describe(), "secret") {

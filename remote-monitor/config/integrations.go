@@ -164,6 +164,9 @@ func address(s string, schemes ...string) (*url.URL, error) {
 	}
 	if p := u.Port(); p != "" {
 		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			if strings.Contains(s, "@") { // then it may be half a password
+				p = "what follows the host"
+			}
 			return nil, fmt.Errorf("%s is no port; want 1 to 65535", p)
 		}
 	}
@@ -185,7 +188,9 @@ func (d *draft) mqttURL(at place, c *MQTT) {
 	}
 	if u.User != nil {
 		c.User = u.User.Username()
-		c.Password, _ = u.User.Password()
+		if p, given := u.User.Password(); given {
+			c.Password = p
+		}
 		u.User = nil
 	}
 	c.URL = u.String()

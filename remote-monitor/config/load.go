@@ -143,7 +143,7 @@ func Load(s Sources) (Config, error) {
 	}
 	readable := true
 	if s.YAML != nil {
-		r := &reader{problems: p, source: d.source, secret: d.env.secret}
+		r := &reader{problems: p, source: d.source, secret: d.env.inFile}
 		if m := r.document(s.YAML); m != nil {
 			d.file(m)
 		} else {

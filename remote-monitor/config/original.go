@@ -300,19 +300,16 @@ func (d *draft) inputs(fields map[int]map[string]said, tamper string) (zones []d
 	for i := range zones { // two inputs of one name are told apart by what they are
 		if z := &zones[i]; names[z.Name] > 1 {
 			z.Key, z.Label = originalKey(z.Name, z.Type, z.Location), originalLabel(z.Name, z.Type)
-			z.Name = z.Key
+			z.Name = strings.TrimSuffix(z.Key, " ()")
 		}
 	}
 	return zones
 }
 
-// originalKey is the original's name of an input: Hall Motion Detector (Ground floor).
+// originalKey is the original's name of an input: Hall Motion Detector (Ground floor). Without a location it ends in (),
+// as the original's does, because that is what the event processor has in its tables.
 func originalKey(name, kind, location string) string {
-	key := originalLabel(name, kind)
-	if location != "" {
-		key += " (" + location + ")"
-	}
-	return key
+	return originalLabel(name, kind) + " (" + location + ")"
 }
 
 func originalLabel(name, kind string) string { return strings.TrimSpace(name + " " + kind) }
@@ -371,6 +368,9 @@ func (d *draft) outs(fields map[int]map[string]said, relays map[string]said) (ou
 			continue
 		}
 		o.pin = name{strings.ToLower(r.text), place{source: r.name}}
+		if _, err := strconv.ParseUint(r.text, 10, 16); err == nil {
+			o.pin.text = "relay" + r.text
+		}
 		if p, ok := relays[o.pin.text]; ok {
 			o.pin.text = strings.ToLower(p.text)
 			if p.name != "" {

@@ -69,9 +69,9 @@ func TestFleetVariablesConfigureABoard(t *testing.T) {
 			{ID: "Hall", Name: "Hall", Pin: adc("adc1", 1), Type: "Motion Detector", Location: "Ground floor", Class: "motion",
 				Key: "Hall Motion Detector (Ground floor)", Label: "Hall Motion Detector", Tamper: "Sabotage"},
 			{ID: "Door", Name: "Door", Pin: adc("adc2", 2), Type: "Contact Detector", Class: "motion",
-				Key: "Door Contact Detector", Label: "Door Contact Detector", Tamper: "Sabotage"},
+				Key: "Door Contact Detector ()", Label: "Door Contact Detector", Tamper: "Sabotage"},
 			{ID: "input_10", Name: "Input 10", Pin: adc("adc1", 6), Type: "Detector", Class: "motion",
-				Key: "Input 10 Detector", Label: "Input 10 Detector", Tamper: "Sabotage"},
+				Key: "Input 10 Detector ()", Label: "Input 10 Detector", Tamper: "Sabotage"},
 		},
 		Site: zone.Config{Zones: []zone.Settings{
 			{Name: "Hall", Signal: zone.Loop, Levels: levels(zone.Band{Low: 19, High: 39}, zone.Band{Low: 68, High: 88}), Normal: 29, Tamper: &tamper, Label: "Sabotage", Bits: 12},
@@ -99,6 +99,41 @@ func TestFleetVariablesConfigureABoard(t *testing.T) {
 	}
 }
 
+func TestARelayMayBeGivenByItsNumber(t *testing.T) {
+	c := good(t, config.Sources{Environ: []string{"OUTPUT_1_TYPE=Siren", "OUTPUT_1_RELAY=1", "OUTPUT_4_TYPE=Light", "OUTPUT_4_RELAY= 8 "}})
+	if a, b := c.Relay.Outputs[0].Pin.String(), c.Relay.Outputs[1].Pin.String(); a != "io1:1" || b != "io2:1" {
+		t.Errorf("they are at %s and %s", a, b)
+	}
+	if _, err := env("OUTPUT_1_TYPE=Siren", "OUTPUT_1_RELAY=9"); err == nil || !strings.Contains(err.Error(), "OUTPUT_1_RELAY=9: there is no such relay") {
+		t.Error(err)
+	}
+}
+
+func TestAVariableThatNamesABrokerLeavesItsUser(t *testing.T) {
+	yaml := []byte("amqp: {url: \"amqp://broker\", user: gate, password: opensesame}\nmqtt: {url: \"mqtt://broker\", user: gate, password: opensesame}\n")
+	for _, c := range []struct{ environ, amqp, user, password string }{
+		{"X=", "amqp://gate:opensesame@broker:5672", "gate", "opensesame"},
+		{"REMOTE_MONITOR_AMQP_URL=amqp://other", "amqp://gate:opensesame@other:5672", "gate", "opensesame"},
+		{"RABBITMQ_SERVER_ADDRESS=other", "amqp://gate:opensesame@other:5672", "gate", "opensesame"},
+		{"REMOTE_MONITOR_AMQP_URL=amqp://me:mine@other", "amqp://me:mine@other:5672", "gate", "opensesame"},
+		{"REMOTE_MONITOR_MQTT_URL=mqtt://me@other", "amqp://gate:opensesame@broker:5672", "me", "opensesame"},
+		{"REMOTE_MONITOR_MQTT_URL=mqtt://me:mine@other", "amqp://gate:opensesame@broker:5672", "me", "mine"},
+	} {
+		got := good(t, config.Sources{YAML: yaml, Environ: []string{c.environ}})
+		if got.AMQP.URL != c.amqp || got.MQTT.User != c.user || got.MQTT.Password != c.password {
+			t.Errorf("%s: %s, and %s with %s", c.environ, got.AMQP.URL, got.MQTT.User, got.MQTT.Password)
+		}
+	}
+}
+
+func TestAVariableThatTheFileNamesIsNoStrangeOne(t *testing.T) {
+	yaml := []byte("device: ${REMOTE_MONITOR_NICKNAME}\namqp: {url: broker, user: gate, password: \"${RABBITMQ_PASSWORD}\"}\n")
+	c := good(t, config.Sources{YAML: yaml, Environ: []string{"REMOTE_MONITOR_NICKNAME=owl", "RABBITMQ_PASSWORD=opensesame"}})
+	if c.Device != "owl" || strings.Contains(c.Describe(), "RABBITMQ_PASSWORD") {
+		t.Error(c.Describe())
+	}
+}
+
 func TestTheLegacyProfileIsTheOriginalsAlgorithm(t *testing.T) {
 	c, err := env("INPUT_1_NAME=Hall", "INPUT_1_VALUE_NORMAL=29", "REMOTE_MONITOR_PROFILE=legacy")
 	if err != nil {
@@ -123,7 +158,7 @@ func TestInputsOfOneNameAreToldApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := c.Zones[0], c.Zones[1]
-	if a.Name != "Hall Motion Detector" || b.Name != "Hall Door Detector" || a.Key != a.Name || a.ID == b.ID || b.Class != "door" {
+	if a.Name != "Hall Motion Detector" || b.Name != "Hall Door Detector" || a.Key != "Hall Motion Detector ()" || a.ID == b.ID || b.Class != "door" {
 		t.Errorf("got %+v and %+v", a, b)
 	}
 }
@@ -333,6 +368,17 @@ func TestAppConfIsUnderstoodAsItIs(t *testing.T) {
 	if len(file.Zones) != 5 || file.Zones[4].Pin.String() != "adc2:1" || file.Relay.Outputs[1].Pin.String() != "io2:1" ||
 		file.Device != "gate-board" || *file.Syslog != (config.Syslog{Network: "tcp", Address: "logs:1514"}) || file.Zones[0].Tamper != "Tampered" {
 		t.Errorf("got %s", file.Describe())
+	}
+}
+
+func TestAVariableOfAppConfThatIsNotSetIsEmpty(t *testing.T) {
+	conf, err := os.ReadFile(filepath.Join("testdata", "app.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := good(t, config.Sources{AppConfFile: "app.conf", AppConf: conf, Host: "host", Environ: []string{"INPUT_1_NAME=Hall", "INPUT_1_VALUE_NORMAL=29"}})
+	if len(c.Zones) != 1 || c.Ping.Cronitor != "" {
+		t.Errorf("got %s", c.Describe())
 	}
 }
 

@@ -135,6 +135,9 @@ func (c Config) describeOthers(w *writer) {
 	if m := c.MQTT; m != nil {
 		w.line(1, "MQTT: %s%s as %s, topics %s/…%s", plain(m.URL), as(m.User, m.Password), m.ClientID, m.Prefix, discovery(m))
 		w.line(2, "up to %d events wait on disk", m.Outbox)
+		if m.Insecure {
+			w.line(2, "any certificate is accepted, so anybody on the way can read the password and send commands")
+		}
 	}
 	if a := c.AMQP; a != nil {
 		u, err := url.Parse(a.URL)

@@ -55,7 +55,7 @@ func Variables() []Variable {
 		{"INPUT_TAMPER_LABEL", "what a tamper is called", "tamper"},
 		{"OUTPUT_<n>_TYPE", "what output n is, e.g. Siren, 1 to 16", "Output"},
 		{"OUTPUT_<n>_LOCATION", "where it is", "Output <n>"},
-		{"OUTPUT_<n>_RELAY", "its relay, relay1 to relay8 of the original's wiring, or a pin such as io1:3; required for each output", ""},
+		{"OUTPUT_<n>_RELAY", "its relay, 1 to 8 of the original's wiring, or a pin such as io1:3; required for each output", ""},
 		{"OUTPUT_<n>_MAX_ON", "longest time it may be on", "10s"},
 		{"RABBITMQ_SERVER_ADDRESS", "RabbitMQ broker", "no AMQP"},
 		{"RABBITMQ_EXCHANGE", "its exchange", defaultExchange},
@@ -86,12 +86,13 @@ const mostNumbered = 16
 type variables struct {
 	*problems
 	set    map[string]string
+	named  map[string]bool // variables that the YAML file names
 	secret func(name string) (string, bool, error)
 	failed map[string]bool
 }
 
 func newVariables(p *problems, s Sources) *variables {
-	v := &variables{problems: p, set: environment(s.Environ), secret: s.Secret, failed: map[string]bool{}}
+	v := &variables{problems: p, set: environment(s.Environ), named: map[string]bool{}, secret: s.Secret, failed: map[string]bool{}}
 	if v.secret == nil {
 		v.secret = func(name string) (string, bool, error) {
 			value, ok := v.set[name]
@@ -99,6 +100,12 @@ func newVariables(p *problems, s Sources) *variables {
 		}
 	}
 	return v
+}
+
+// inFile is what ${NAME} of the YAML file stands for.
+func (v *variables) inFile(name string) (string, bool, error) {
+	v.named[name] = true
+	return v.secret(name)
 }
 
 // lookup is the value of a variable, wherever it comes from; empty: there is none.
@@ -217,7 +224,10 @@ func (d *draft) variables() {
 
 	server := func(at place, value string) {
 		d.amqp()
-		d.amqpParts = amqpParts{server: name{value, at}}
+		d.amqpParts.server = name{value, at}
+		if u, err := address(value, "amqp", "amqps"); err == nil && u.User != nil {
+			d.amqpParts.user, d.amqpParts.password = name{}, name{} // it has its own
+		}
 	}
 	for _, name := range []string{"RABBITMQ_SERVER_ADDRESS", "REMOTE_MONITOR_AMQP_URL"} {
 		had := d.amqpParts.server.text
@@ -331,6 +341,7 @@ func (d *draft) unknown() {
 		file, isFile := strings.CutSuffix(k, "_FILE")
 		switch {
 		case input || output || slices.Contains(own, k) || isFile && slices.Contains(own, file):
+		case d.env.named[k] || isFile && d.env.named[file]:
 		case slices.Contains(without, k):
 			d.note("%s is set, and there is no use for it here", k)
 		case hasAnyPrefix(k, "INPUT_", "OUTPUT_", "RABBITMQ_", "REMOTE_MONITOR_", "SAMPLE_"):

@@ -141,6 +141,9 @@ func isID(s string) bool {
 	})
 }
 
+// ID is a name as topics and ids want it, "device" if nothing of it can be kept.
+func ID(name string) string { return slug(name, "device") }
+
 // slug makes an id of a name: Küche, upper floor becomes kueche_upper_floor.
 func slug(name, otherwise string) string {
 	if isID(name) {

@@ -1,11 +1,6 @@
 package monitor
 
-import (
-	"reflect"
-	"time"
-
-	"github.com/dunlin/dunlin/remote-monitor/zone"
-)
+import "time"
 
 // A wall clock that is further off than this has been set; one that is less far off is followed.
 const clockStep = 5 * time.Second
@@ -37,47 +32,6 @@ func (c *clock) now(wall time.Time, mono time.Duration) (t time.Time, set time.D
 	}
 	c.told, c.mono = t, mono
 	return t, set
-}
-
-// moved is a memory with all its times later, as after the clock was set: what was a minute ago still was. Which times
-// it has is the business of its room.
-func moved(m zone.Memory, by time.Duration) zone.Memory {
-	v := reflect.ValueOf(&m).Elem()
-	move(v, by)
-	return m
-}
-
-// move does so with a value that can be set.
-func move(v reflect.Value, by time.Duration) {
-	if t, ok := reflect.TypeAssert[time.Time](v); ok {
-		if !t.IsZero() {
-			v.Set(reflect.ValueOf(t.Add(by)))
-		}
-		return
-	}
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				move(v.Field(i), by)
-			}
-		}
-	case reflect.Slice, reflect.Array:
-		for i := range v.Len() {
-			move(v.Index(i), by)
-		}
-	case reflect.Pointer:
-		if !v.IsNil() {
-			move(v.Elem(), by)
-		}
-	case reflect.Map:
-		for _, key := range v.MapKeys() {
-			e := reflect.New(v.Type().Elem()).Elem()
-			e.Set(v.MapIndex(key))
-			move(e, by)
-			v.SetMapIndex(key, e)
-		}
-	}
 }
 
 func later(a, b time.Time) time.Time {

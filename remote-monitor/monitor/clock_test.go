@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/dunlin/dunlin/remote-monitor/board"
@@ -111,39 +110,13 @@ func TestADelayThatRunsIsNotCutShortByAClockThatIsSet(t *testing.T) {
 				if g := group(); g.State != zone.GroupArmed {
 					t.Errorf("after 62 seconds it is %s", g.State)
 				}
+				if z := m.Snapshot().Zones[0]; z.WarmUp {
+					t.Error("the detectors warm up again")
+				}
 				if len(a) != 2 {
 					t.Errorf("%d answers", len(a))
 				}
 			})
 		})
-	}
-}
-
-func TestAMemoryThatIsMovedHasEachTimeMovedAndNothingElse(t *testing.T) {
-	memory := func(at time.Time) zone.Memory {
-		p, err := zone.New(zone.Config{
-			Zones:  []zone.Settings{{Name: "Hall", Group: "house", Sensitivity: zone.High}, {Name: "Attic"}},
-			Groups: []zone.Group{{Name: "house", Armed: true}},
-		}, at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range 4000 {
-			volts := 1.45
-			if i%600 > 500 {
-				volts = 2.55
-			}
-			p.Feed(zone.Scan{Time: at.Add(time.Duration(i) * 50 * time.Millisecond), Readings: []zone.Reading{{Zone: 0, Volts: volts}, {Zone: 1, Volts: 0.1}}})
-		}
-		p.Disarm(at.Add(time.Hour), "house", "me")
-		p.Arm(at.Add(time.Hour), "house", "me", true)
-		return p.Memory()
-	}
-	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	if d := cmp.Diff(memory(at.Add(24*time.Hour)), moved(memory(at), 24*time.Hour)); d != "" {
-		t.Error(d)
-	}
-	if d := cmp.Diff(zone.Memory{}, moved(zone.Memory{}, time.Hour)); d != "" {
-		t.Error(d)
 	}
 }

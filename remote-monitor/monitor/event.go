@@ -82,7 +82,7 @@ func Words(c config.Config) func(zone.Event) bus.Event {
 func (n *names) event(e zone.Event) bus.Event {
 	b := bus.Event{
 		ID: e.ID, Time: e.Time.UTC(), Kind: string(e.Kind), Group: e.Group, From: string(e.From), State: string(e.State),
-		Seconds: round(e.Duration.Seconds(), 1000), Confirmed: e.Confirmed, Quiet: e.Quiet, Pulses: e.Pulses, By: e.By,
+		Seconds: round(e.Duration.Seconds(), 1000), Confirmed: e.Confirmed, Quiet: e.Quiet, Pulses: e.Pulses, By: e.By, Stage: string(e.Stage),
 		Reason: e.Reason,
 	}
 	if e.Zone != "" {

@@ -32,3 +32,13 @@ func (m *Monitor) Turns(ctx context.Context) (turn, stop func(), err error) {
 	}
 	return turn, stop, nil
 }
+
+// Hold keeps what the loop and the page share, as a turn does while the zones decide, until the returned function is
+// called.
+func (m *Monitor) Hold() (letGo func()) {
+	m.mu.Lock()
+	return m.mu.Unlock
+}
+
+// MakeSafe does what the watchdog does with the outputs.
+func (m *Monitor) MakeSafe(reason string) { m.rescue(reason) }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dunlin/dunlin/remote-monitor/board"
@@ -68,6 +69,8 @@ type Monitor struct {
 
 	once     sync.Once
 	commands chan received // waiting for the loop
+
+	safeLevels atomic.Pointer[[]safeLevels] // of the open board, for when the loop is stuck, be it with mu held
 
 	mu   sync.Mutex // guards the fields below; never held while anything is waited for
 	seen view

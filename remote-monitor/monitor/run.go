@@ -289,24 +289,17 @@ func (l *loop) withPanel(f func(*zone.Panel)) {
 	f(l.seen.panel)
 }
 
-// now is the time of the zones. When the wall clock was set, the zones begin anew with what survives a restart, moved
-// along: a delay that runs would else end at once, or never.
+// now is the time of the zones. When the wall clock was set, all that they remember moves along: a delay that runs would
+// else end at once, or never.
 func (l *loop) now(ctx context.Context) time.Time {
 	t, set := l.clock.now(l.wall(), time.Since(l.began))
 	if set == 0 {
 		return t
 	}
-	l.Log.Warn("the clock was set, so the detectors warm up again", "by", set)
-	panel, err := zone.New(l.Config.Site, t)
-	if err != nil { // it could be made before
-		l.Log.Error("the zones cannot begin anew", "err", err)
-		return t
-	}
+	l.Log.Warn("the clock was set", "by", set)
 	var events []zone.Event
-	l.withPanel(func(old *zone.Panel) {
-		events = panel.Resume(moved(old.Memory(), set), t)
-		l.seen.panel = panel
-	})
+	l.withPanel(func(p *zone.Panel) { events = p.ClockSet(t, set) })
+	l.soon = true
 	l.happened(ctx, t, events)
 	return t
 }

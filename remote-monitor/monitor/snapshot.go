@@ -27,7 +27,6 @@ type view struct {
 	panel    *zone.Panel
 	fed      time.Time // of the zones: the last scan
 	board    string
-	safe     []safeLevels // of the open board, for when the loop is stuck
 	trouble  string
 	supply   float64
 	outputs  []relay.Status
@@ -145,7 +144,7 @@ func (m *Monitor) Snapshot() Snapshot {
 	for i, o := range v.outputs {
 		w, settings := c.Outputs[i], c.Relay.Outputs[i]
 		s.Outputs = append(s.Outputs, OutputView{
-			Status: o, ID: w.ID, Type: w.Type, Location: w.Location, Label: w.Name, Pin: settings.Pin, Momentary: !settings.Latching,
+			Status: o, ID: w.ID, Type: w.Type, Location: w.Location, Label: w.Name, Pin: settings.Pin, Momentary: settings.Momentary(),
 		})
 	}
 	s.Events = slices.Clone(v.events[max(0, len(v.events)-rememberedEvents):])

@@ -120,6 +120,9 @@ func (l *loop) publish(now, t time.Time, all bool) {
 	var groups []zone.GroupStatus
 	l.withPanel(func(p *zone.Panel) { zones, groups = p.Zones(t), p.Groups(t) })
 	for i, z := range zones {
+		if !z.Known && z.State == zone.Normal {
+			continue // it was never read: there is nothing to tell yet
+		}
 		state := bus.ZoneState{
 			State: string(z.State), Motion: z.Motion, Alarm: z.State == zone.InAlarm, Tamper: z.State == zone.Tampered,
 			Problem: z.State == zone.Unfit, Detail: z.Reason,

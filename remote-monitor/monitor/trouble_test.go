@@ -142,6 +142,27 @@ func TestAScanThatHangsMakesTheOutputsSafeAndEndsTheProcess(t *testing.T) {
 	})
 }
 
+func TestTheOutputsAreMadeSafeAlsoWhileTheZonesHang(t *testing.T) {
+	b, s := newBench(), &said{}
+	m := watching(b, s)
+	turn, stop, err := m.Turns(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	turn()
+	rescued := make(chan string, 1)
+	m.Rescue = func(reason string) { rescued <- reason }
+	letGo := m.Hold() // as a turn does that never comes back from the zones
+	defer letGo()
+	go m.MakeSafe("it hangs")
+	select {
+	case <-rescued:
+	case <-time.After(10 * time.Second):
+		t.Error("nobody made the outputs safe")
+	}
+}
+
 func TestAStopThatCannotReachAChipIsTriedByTheOtherWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()

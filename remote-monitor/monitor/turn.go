@@ -120,8 +120,10 @@ func (l *loop) open(ctx context.Context, now time.Time) bool {
 	}
 	l.board, l.opened = b, time.Now()
 	l.mu.Lock()
-	l.seen.board, l.seen.safe = b.Name(), safe(b.Banks(), l.Config.Relay.Outputs)
+	l.seen.board = b.Name()
 	l.mu.Unlock()
+	levels := safe(b.Banks(), l.Config.Relay.Outputs)
+	l.safeLevels.Store(&levels)
 	l.outcome(l.relays.Start(ctx, time.Now(), b.Banks()))
 	l.lookAtOutputs(time.Now())
 	return true
@@ -129,9 +131,7 @@ func (l *loop) open(ctx context.Context, now time.Time) bool {
 
 // close lets go of the board.
 func (l *loop) close() error {
-	l.mu.Lock()
-	l.seen.safe = nil
-	l.mu.Unlock()
+	l.safeLevels.Store(nil)
 	b := l.board
 	l.board = nil
 	return b.Close()

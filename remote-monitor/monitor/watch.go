@@ -69,9 +69,10 @@ func (m *Monitor) guard(ctx context.Context, w *watch, stuck context.CancelCause
 // rescue makes the outputs safe without the loop: by a write to each chip of the open board, which a hung scan does not
 // keep from the bus unless the bus itself hangs, and by Rescue. It waits for both, but not for ever.
 func (m *Monitor) rescue(reason string) {
-	m.mu.Lock()
-	safe := m.seen.safe
-	m.mu.Unlock()
+	var safe []safeLevels
+	if levels := m.safeLevels.Load(); levels != nil {
+		safe = *levels
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), rescueIn)
 	defer cancel()
 	var wg sync.WaitGroup

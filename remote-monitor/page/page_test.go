@@ -285,7 +285,7 @@ func TestWithoutATokenTheRouteSaysWhy(t *testing.T) {
 	for _, header := range [][]string{nil, {"Authorization", "Bearer "}, {"Cookie", cookie + "=1.2"}} {
 		for _, path := range []string{gate, "/api/groups/house", "/api/login"} {
 			w := ask(p.Handler(), "POST", path, `{}`, header...)
-			if w.Code != 403 || !strings.Contains(w.Body.String(), "no token is configured; set one") {
+			if w.Code != 403 || !strings.Contains(w.Body.String(), "no token is configured; set page: token") {
 				t.Errorf("%s: %d %s", path, w.Code, w.Body)
 			}
 		}

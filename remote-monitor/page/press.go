@@ -40,7 +40,7 @@ const (
 )
 
 const (
-	noToken   = "cannot press buttons here: no token is configured; set one for the page, then the buttons appear"
+	noToken   = "cannot press buttons here: no token is configured; set page: token, or REMOTE_MONITOR_PAGE_TOKEN, and they appear"
 	noCommand = "cannot press buttons here: this monitor takes no commands from its page"
 )
 

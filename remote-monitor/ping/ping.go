@@ -108,7 +108,7 @@ func or(d, otherwise time.Duration) time.Duration {
 
 // signal is what is told.
 type signal struct {
-	kind string // start, ok, fail or exit
+	kind string // start, ok, log, fail or exit
 	code int    // of exit
 	body string
 	rid  string // of the run; empty: of none
@@ -117,6 +117,7 @@ type signal struct {
 // service is one that is told.
 type service struct {
 	name    string
+	logs    bool // takes a line for its log that is neither good news nor bad: a trouble that has not lasted yet
 	request func(context.Context, signal) (*http.Request, error)
 }
 
@@ -128,7 +129,7 @@ func (p *Pinger) services() ([]service, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, service{"healthchecks", func(ctx context.Context, s signal) (*http.Request, error) { return healthchecks(ctx, base, s) }})
+		all = append(all, service{"healthchecks", true, func(ctx context.Context, s signal) (*http.Request, error) { return healthchecks(ctx, base, s) }})
 	}
 	if p.Cronitor != "" {
 		at := p.Cronitor
@@ -143,7 +144,7 @@ func (p *Pinger) services() ([]service, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, service{"cronitor", func(ctx context.Context, s signal) (*http.Request, error) { return cronitor(ctx, base, p.Host, s) }})
+		all = append(all, service{"cronitor", false, func(ctx context.Context, s signal) (*http.Request, error) { return cronitor(ctx, base, p.Host, s) }})
 	}
 	return all, nil
 }
@@ -161,7 +162,7 @@ func parse(who, s string) (*url.URL, error) {
 func healthchecks(ctx context.Context, base *url.URL, s signal) (*http.Request, error) {
 	u := *base
 	switch s.kind {
-	case "start", "fail":
+	case "start", "fail", "log":
 		u = *u.JoinPath(s.kind)
 	case "exit":
 		u = *u.JoinPath(strconv.Itoa(s.code))
@@ -230,7 +231,7 @@ func (p *Pinger) tell(ctx context.Context, s service) {
 	look := time.NewTicker(min(time.Second, every))
 	defer look.Stop()
 	var last string // what was told last
-	var told time.Time
+	var told, logged time.Time
 	first := rid
 	for {
 		select {
@@ -245,14 +246,19 @@ func (p *Pinger) tell(ctx context.Context, s service) {
 		case <-look.C:
 		}
 		h, body := p.health()
-		kind := map[health]string{well: "ok", ill: "fail"}[h]
-		if kind == "" || kind == last && time.Since(told) < every {
-			continue
-		}
 		// What is being told has to be true until it is heard.
 		still := func() bool {
 			now, _ := p.health()
 			return now == h
+		}
+		if h == ailing && s.logs && (logged.IsZero() || time.Since(logged) >= every) {
+			logged = time.Now()
+			p.send(ctx, s, signal{kind: "log", body: body}, still)
+			continue
+		}
+		kind := map[health]string{well: "ok", ill: "fail"}[h]
+		if kind == "" || kind == last && time.Since(told) < every {
+			continue
 		}
 		// Tried counts as told, or a service that is away would be asked all the time.
 		last, told = kind, time.Now()

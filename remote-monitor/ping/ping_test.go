@@ -148,9 +148,11 @@ func TestTroubleIsToldWhenItLastsAndItsEndAtOnce(t *testing.T) {
 	live(t, &Pinger{URL: "https://hc.example/uuid"}, nil, func(f *far, beat func(time.Duration, bool, string), _ func()) {
 		beat(10*time.Second, true, "")
 		f.told()
-		beat(20*time.Second, false, "the broker is away") // a moment
-		beat(10*time.Second, true, "")
-		same(t, f.told())
+		beat(20*time.Second, false, "the broker is away") // a moment, which is for the log alone
+		beat(5*time.Second, true, "")
+		beat(2*time.Second, false, "the broker is away")
+		beat(3*time.Second, true, "")
+		same(t, f.told(), "11s hc.example/uuid/log the broker is away")
 		beat(7*time.Minute, false, "Attic is not known") // from 40 s
 		beat(5*time.Second, true, "all well")
 		same(t, f.told(), "1m41s hc.example/uuid/fail Attic is not known", "6m41s hc.example/uuid/fail Attic is not known", "7m41s hc.example/uuid all well")

@@ -70,6 +70,10 @@ type Output struct {
 	PulledDown bool          // the line has a pull-down in hardware, so that ActiveHigh is safe on a chip that powers up high
 }
 
+// Momentary tells that the output is for pulses: it goes off within seconds by itself, so that nobody has to turn it
+// off. A siren that may sound for minutes is none.
+func (o Output) Momentary() bool { return !o.Latching && o.MaxOn <= DefaultMaxOn }
+
 // Config is all outputs.
 type Config struct {
 	Outputs         []Output

@@ -3,7 +3,6 @@ package relay
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -235,31 +234,6 @@ func (r *Relays) Safe(ctx context.Context, now time.Time, reason string) Outcome
 	}
 	r.alarms(t)
 	return t.Outcome
-}
-
-// LastResort is a way to the safe state that does without r: one write to each chip. It is taken
-// after Start and stays good until the board is closed. A watchdog may call it while the owner of r hangs, if the banks
-// permit a Write beside whatever the owner hangs in; the program has to end afterwards, because r knows nothing of it.
-func (r *Relays) LastResort() func(context.Context) error {
-	type write struct {
-		bank   board.Bank
-		levels uint16
-	}
-	var writes []write
-	for _, c := range r.chips {
-		if c.bank != nil {
-			writes = append(writes, write{c.bank, c.rest})
-		}
-	}
-	return func(ctx context.Context) error {
-		var errs []error
-		for _, w := range writes {
-			if err := w.bank.Write(lasting(ctx), w.levels); err != nil {
-				errs = append(errs, fmt.Errorf("write the safe state to %s: %w", w.bank.Chip(), err))
-			}
-		}
-		return errors.Join(errs...)
-	}
 }
 
 // Brownout tells whether the supply is low. While it is, nothing is turned on; what is on stays, may be extended, and

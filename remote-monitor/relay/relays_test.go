@@ -2,7 +2,6 @@ package relay_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -348,19 +347,6 @@ func TestSafeThatCannotBeConfirmedSaysSo(t *testing.T) {
 	g.took(g.r.Safe(t.Context(), g.now, "the program stops"))
 	g.wantStatuses("1", relay.Accepted, relay.Failed)
 	g.wantKinds("a", relay.TurnedOn, relay.Unconfirmed)
-}
-
-func TestTheLastResortTurnsEverythingOff(t *testing.T) {
-	g := newRig(t, outputs("io1", 2)...)
-	g.pulse("a", time.Second)
-	last := g.r.LastResort()
-	if err := last(t.Context()); err != nil || g.chips[0].pins() != 0 {
-		t.Errorf("lines %b, error %v", g.chips[0].pins(), err)
-	}
-	g.chips[0].deaf = 1
-	if err := last(t.Context()); !errors.Is(err, errNAK) {
-		t.Errorf("error %v", err)
-	}
 }
 
 func TestWhatIsFoundOnGoesOffWithoutAGlitch(t *testing.T) {

@@ -73,7 +73,8 @@ func New(s Settings) (*Client, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Client == nil {
-		c.Client = http.DefaultClient
+		// A redirect would carry the key elsewhere.
+		c.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
 	if s.DSN == "" {
 		return c, nil

@@ -101,6 +101,25 @@ func server(t *testing.T) (dsn string, got chan envelope) {
 	return strings.Replace(s.URL, "http://", "http://key@", 1) + "/sub/42", got
 }
 
+func TestARedirectDoesNotCarryTheKeyElsewhere(t *testing.T) {
+	var elsewhere atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
+	defer other.Close()
+	asked := make(chan struct{}, 10)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		asked <- struct{}{}
+	}))
+	defer s.Close()
+	c, stop := run(t, Settings{DSN: strings.Replace(s.URL, "http://", "http://key@", 1) + "/42"})
+	c.Capture(t.Context(), Error, "x", nil, nil)
+	c.Flush(patience)
+	stop()
+	if n := elsewhere.Load(); n > 0 || len(asked) != 1 {
+		t.Errorf("it was asked %d times, and somebody else %d times", len(asked), n)
+	}
+}
+
 // run runs a client for the length of a test.
 func run(t *testing.T, s Settings) (c *Client, stop func()) {
 	t.Helper()

@@ -36,6 +36,9 @@ const (
 // its own.
 const dataID = "rm@32473"
 
+// byteOrderMark says that a text is UTF-8, RFC 5424 section 6.4. ASCII needs none, and reads the same without.
+const byteOrderMark = "\uFEFF"
+
 // record is a message before it is written.
 type record struct {
 	facility int
@@ -72,6 +75,9 @@ func (m record) append(b []byte) []byte {
 	}
 	b = append(b, ' ')
 	text := clean(m.text)
+	if strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		b = append(b, byteOrderMark...)
+	}
 	return append(b, cut(text, longest-(len(b)-start))...)
 }
 

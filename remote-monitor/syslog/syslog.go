@@ -26,6 +26,7 @@ const (
 	longestPause = 30 * time.Second
 	flushIn      = time.Second      // what is left when the program stops
 	askAgain     = 10 * time.Minute // a name may get another address, and UDP never notices
+	refusedIn    = time.Second      // what the network has to say of a datagram is known by then
 )
 
 // Settings say where messages go and from whom they come.
@@ -129,15 +130,12 @@ func (w *Writer) Run(ctx context.Context) error {
 	for {
 		c, err := w.dial(ctx)
 		if err == nil {
-			if away {
-				w.log.Info("syslog receiver is back", "address", w.address)
-				away = false
-			}
-			var sent int
-			next, sent, err = w.send(ctx, c, next)
-			if sent > 0 {
-				pause = firstPause
-			}
+			next, err = w.send(ctx, c, next, func() {
+				if pause = firstPause; away {
+					w.log.Info("syslog receiver is back", "address", w.address)
+					away = false
+				}
+			})
 		}
 		if ctx.Err() != nil {
 			w.last(ctx, next)
@@ -175,8 +173,10 @@ func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 var errGone = errors.New("the receiver closed the connection")
 
 // send sends over one connection until it breaks, ctx ends or it is time to look the name up again. What may not have
-// arrived is returned, to be sent once more: twice is better than never.
-func (w *Writer) send(ctx context.Context, c net.Conn, next []byte) (left []byte, sent int, err error) {
+// arrived is returned, to be sent once more: twice is better than never. It calls good when the receiver takes what is
+// sent: a connection that stands says so, and of datagrams nobody says more than that they were not refused.
+func (w *Writer) send(ctx context.Context, c net.Conn, next []byte, good func()) (left []byte, err error) {
+	began := time.Now()
 	gone := make(chan struct{})
 	stream := w.network == "tcp"
 	if stream {
@@ -207,25 +207,27 @@ func (w *Writer) send(ctx context.Context, c net.Conn, next []byte) (left []byte
 		if next == nil {
 			select {
 			case <-watch:
-				return nil, sent, errGone
+				return nil, errGone
 			default:
 			}
 			select {
 			case <-watch:
-				return nil, sent, errGone
+				return nil, errGone
 			case <-again.C:
-				return nil, sent, nil
+				return nil, nil
 			case next = <-w.queue:
 			case <-ctx.Done():
 				w.flush(c, nil)
-				return nil, sent, nil
+				return nil, nil
 			}
 		}
 		if err := w.write(c, next, writeIn); err != nil {
-			return next, sent, err
+			return next, err
 		}
 		next = nil
-		sent++
+		if stream || time.Since(began) >= refusedIn {
+			good()
+		}
 		if now := w.dropped.Load(); now != w.told && len(w.queue) < queued/2 {
 			m := w.base
 			m.time, m.severity, m.kind = time.Now(), Warning, "dropped"

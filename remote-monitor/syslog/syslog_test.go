@@ -88,8 +88,14 @@ func TestWhateverIsSaidIsOneMessage(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%q: %v", b, err)
 		}
-		if got := parsed.(*rfc5424.SyslogMessage); got.Message != nil && !strings.HasPrefix(clean(m.text), *got.Message) {
-			t.Fatalf("the text %q became %q", m.text, *got.Message)
+		if got := parsed.(*rfc5424.SyslogMessage); got.Message != nil {
+			said, marked := strings.CutPrefix(*got.Message, "\xef\xbb\xbf")
+			if !strings.HasPrefix(clean(m.text), said) {
+				t.Fatalf("the text %q became %q", m.text, said)
+			}
+			if ascii := len(clean(m.text)) == utf8.RuneCountInString(clean(m.text)); marked == ascii && !strings.HasPrefix(m.text, "\ufeff") {
+				t.Fatalf("the text %q is marked as UTF-8: %v", m.text, marked)
+			}
 		}
 	})
 }
@@ -293,6 +299,53 @@ func TestOverUDPWhatTheNetworkRefusedIsSentAgain(t *testing.T) {
 		if got := *parse(t, buf[:n]).Message; got != want {
 			t.Errorf("it says %q, want %q", got, want)
 		}
+	}
+}
+
+func TestOverUDPAReceiverThatRefusesIsNotBackWithEachMessage(t *testing.T) {
+	l, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(lines, 100)
+	w, _ := run(t, Settings{Network: "udp", Address: l.LocalAddr().String(), Log: slog.New(slog.NewTextHandler(said, nil))})
+	l.Close()
+	// Long enough for two more tries: the first of each looks as if it arrived.
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(4 * time.Second); ; {
+		select {
+		case <-tick.C:
+			w.Event(time.Now(), Info, "x", "into the void")
+			continue
+		case <-end:
+		}
+		break
+	}
+	if n := len(said); n != 1 {
+		for range n {
+			t.Log(<-said)
+		}
+		t.Errorf("the log has %d lines, want one", n)
+	}
+	if l, err = net.ListenPacket("udp", l.LocalAddr().String()); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	<-said
+	for end := time.After(patience); ; {
+		select {
+		case <-tick.C:
+			w.Event(time.Now(), Info, "x", "heard")
+			continue
+		case s := <-said:
+			if !strings.Contains(s, "syslog receiver is back") {
+				t.Errorf("the log says %s", s)
+			}
+		case <-end:
+			t.Error("the log does not say that it is back")
+		}
+		break
 	}
 }
 

@@ -58,7 +58,7 @@ func (p *Panel) counted(z *track) {
 
 // together tells that y moved within a time before now, independently of the pulse that z has now.
 func (p *Panel) together(y, z *track, within time.Duration) bool {
-	if len(y.pulses) == 0 {
+	if len(y.pulses) == 0 || !y.armed() {
 		return false
 	}
 	last := y.pulses[len(y.pulses)-1]
@@ -80,16 +80,17 @@ const atOnce = 20 * time.Millisecond
 // so that nobody has to be told again.
 func (p *Panel) confirmOthers(z *track, told bool) {
 	for _, y := range p.zones {
+		quiet := told && y.group == z.group // another group has people of its own
 		if y == z || !y.confirmers[z.index] || !p.together(y, z, p.confirmWindow(y, z)) {
 			continue
 		}
 		switch {
 		case y.pre:
-			p.raise(y, z, "", told)
+			p.raise(y, z, "", quiet)
 		case !y.timers[unconfirmed].IsZero():
 			p.seconded(y, z)
 		case !y.alarm && !z.confirmers[y.index]:
-			p.candidate(y, z, "", told)
+			p.candidate(y, z, "", quiet)
 		}
 	}
 }
@@ -98,21 +99,27 @@ func (p *Panel) confirmOthers(z *track, told bool) {
 func (p *Panel) seconded(y, by *track) {
 	y.timers[unconfirmed] = time.Time{}
 	y.confirmed = true
-	if n := len(y.lone); n > 0 {
-		y.lone = y.lone[:n-1]
-	}
+	y.explained(p.now)
 	p.emit(Event{Kind: Confirmed, Zone: y.Name, Group: y.Group, State: y.state(), Percent: y.percent, Volts: y.volts, Confirmed: true,
 		By: by.Name, Reason: by.Name + " saw it, too"})
 }
 
-// confirmWindow is how far apart the pulses of two zones may be; negative: whatever they are, it is not enough. When
-// one of the zones has pulsed for nothing lately they have to be closer: the more a zone pulses, the more it coincides
-// with anything. When both have, one of them has to say it twice; but only where both are armed and disarmed by people,
-// because the record of a zone that is always armed is mostly of people who live there.
+// explained takes from the record what the zone told of one passage, the alarms that were quiet among them.
+func (z *track) explained(now time.Time) {
+	z.lone = slices.DeleteFunc(z.lone, func(t time.Time) bool { return now.Sub(t) <= z.Confirm })
+}
+
+// confirmWindow is how far apart the pulses of two zones may be; negative: whatever they are, it is not enough. Where
+// people arm and disarm, a zone that has pulsed for nothing while nobody was there has to be closer to the other: the
+// more a zone pulses, the more it coincides with anything. When both have, one of them has to say it twice. The record
+// of a zone that is always armed is mostly of people who live there, and says nothing of what two zones say together.
 func (p *Panel) confirmWindow(z, y *track) time.Duration {
+	if z.group == nil || y.group == nil {
+		return z.Confirm
+	}
 	a, b := z.doubt(p.now) != "", y.doubt(p.now) != ""
 	switch {
-	case a && b && z.group != nil && y.group != nil:
+	case a && b:
 		if z.count(p.now, z.Window)+y.count(p.now, y.Window) < 3 {
 			return -1
 		}
@@ -205,7 +212,7 @@ func (z *track) count(now time.Time, window time.Duration) int {
 }
 
 func (z *track) remember(e pulse) {
-	keep := max(z.LoneWindow, z.Window, z.Confirm)
+	keep := max(z.LoneWindow, 2*z.Window, z.Confirm)
 	z.pulses = slices.DeleteFunc(z.pulses, func(o pulse) bool { return e.At.Sub(o.At) > keep })
 	if len(z.pulses) == maxRemembered {
 		z.pulses = slices.Delete(z.pulses, 0, 1)
@@ -300,6 +307,11 @@ func (p *Panel) raise(z, by *track, reason string, quiet bool) {
 	z.pre = false
 	z.timers[preEnd], z.timers[countEnd] = time.Time{}, time.Time{}
 	z.alarm, z.confirmed, z.began = true, by != nil, p.now
+	if by != nil && !z.timers[unconfirmed].IsZero() {
+		// It seconds the alarm that was told just before, too.
+		z.timers[unconfirmed] = time.Time{}
+		z.explained(p.now)
+	}
 	if !z.lastTold.IsZero() && p.now.Sub(z.lastTold) < z.Refractory {
 		quiet = true
 		p.suppress(z, StageRefractory, "told "+p.now.Sub(z.lastTold).Round(time.Second).String()+" ago")
@@ -345,6 +357,21 @@ func (p *Panel) sequential(z *track) *track {
 	return nil
 }
 
+// candidateStayedAlone keeps a candidate that was not told in the zone's record. Where a group says that nobody was
+// there it weighs as much as an alarm; else it keeps the quarantine up for a third of the time only, because after
+// people have left the zone is to be believed again.
+func (z *track) candidateStayedAlone(now time.Time) {
+	at, last := now.Add(z.QuarantineFor/3-z.QuarantineFor), len(z.lone)-1
+	switch {
+	case z.group != nil:
+		z.lone = z.keepLone(now)
+	case last < 0:
+		z.lone = append(z.lone, at)
+	case at.After(z.lone[last]):
+		z.lone[last] = at
+	}
+}
+
 func (z *track) keepLone(now time.Time) []time.Time {
 	lone := slices.DeleteFunc(z.lone, func(t time.Time) bool { return now.Sub(t) >= 4*z.QuarantineFor })
 	if len(lone) == maxRemembered {
@@ -362,8 +389,8 @@ func (p *Panel) stayedAlone(z *track) {
 		}
 	}
 	p.quarantine(z)
-	if z.quiet || z.SwingerAfter == 0 {
-		return
+	if z.quiet || z.SwingerAfter == 0 || z.group == nil {
+		return // without a group there are no arming periods
 	}
 	z.swings++
 	if z.swings >= z.SwingerAfter && !z.swinger {
@@ -430,7 +457,7 @@ func (p *Panel) preOver(z *track) {
 		return
 	}
 	z.pre = false
-	z.lone = z.keepLone(p.now)
+	z.candidateStayedAlone(p.now)
 	p.suppress(z, z.preStage, "nobody seconded it in "+short(z.Confirm))
 	p.change(z, Event{Kind: Restore, Quiet: true, Reason: "nobody seconded it"})
 	p.quarantine(z)
@@ -480,7 +507,7 @@ type level struct {
 // once and from a single sample; near the tamper level it is a tamper; and a level that was told is not told again
 // while it stays within ten points of where it was. The original never says that a zone is back to normal; this does.
 func (p *Panel) asOriginal(z *track) {
-	v := z.percent
+	v := max(z.percent, 0) // the original's library makes 0 of what is negative
 	near := func(a, b float64) bool { return max(a-b, b-a) <= tolerance }
 	if near(v, z.Normal) {
 		if z.original != nil {
@@ -496,20 +523,25 @@ func (p *Panel) asOriginal(z *track) {
 	}
 	z.original = &now
 	z.lastPulse, z.moved, z.silent = p.now, true, false
+	if z.SilentAfter > 0 {
+		z.timers[silent] = p.now.Add(z.SilentAfter)
+	}
 	if now.Tamper {
 		z.alarm, z.tamper = false, fmt.Sprintf("%s: near %.0f %%", z.Label, *z.Tamper)
 		p.change(z, Event{Kind: Tamper, Reason: z.tamper})
 		return
 	}
-	z.tamper = ""
-	if !z.armed() {
+	if z.tamper = ""; !z.armed() {
+		if z.told == Tampered {
+			p.change(z, Event{Kind: Restore, Reason: "it is no longer near the level of a tamper"})
+		}
 		p.suppress(z, StageDisarmed, "the group "+z.Group+" is "+string(z.group.state))
 		return
 	}
 	z.alarm, z.began, z.lastTold, z.quiet = true, p.now, p.now, false
 	z.alarms = dayOf(z.alarms, p.now)
 	p.change(z, Event{Kind: Alarm, Pulses: 1, Reason: fmt.Sprintf("%.1f points from normal, which is %.0f %%", max(v-z.Normal, z.Normal-v), z.Normal)})
-	if z.group != nil && z.group.state == GroupArmed {
+	if z.group != nil && (z.group.state == GroupArmed || z.group.state == GroupEntry) {
 		z.group.set(GroupAlarm, p.now)
 	}
 }

@@ -16,6 +16,7 @@ type group struct {
 	by    string
 	first *track    // GroupEntry: who saw somebody come in
 	idle  time.Time // since when it is not armed; zero: it is
+	known time.Time // the turn that was next before a restart; the clock may show an earlier time since
 
 	turn   time.Time // when the schedule arms or disarms next; zero: never
 	arming bool      // what it does then
@@ -94,6 +95,26 @@ func (g *group) plan(after time.Time) {
 			consider(clock(0, s.From), true)
 			consider(clock(over, s.To), false)
 		}
+	}
+}
+
+// catchUp does the last of the turns that the schedule took since a time, when nobody could do it.
+func (p *Panel) catchUp(g *group, since time.Time) {
+	if len(g.Schedule) == 0 {
+		return
+	}
+	took, arm := false, false
+	// Each span comes once in a week and a day.
+	since = later(since.In(p.now.Location()), p.now.Add(-8*day))
+	for g.plan(since); !g.turn.IsZero() && !g.turn.After(p.now); g.plan(g.turn) {
+		took, arm = true, g.arming
+	}
+	g.plan(p.now)
+	switch {
+	case took && arm:
+		p.arm(g, "schedule", g.Force)
+	case took:
+		p.disarm(g, "schedule")
 	}
 }
 
@@ -201,7 +222,10 @@ func (p *Panel) disarm(g *group, by string) {
 			p.change(z, Event{Kind: Restore, Quiet: true, Reason: "disarmed"})
 		}
 		p.alarmOver(z, "disarmed")
-		z.original = nil
+		z.lastTold = time.Time{} // what comes after this is told however soon
+		if z.tamper == "" {
+			z.original = nil
+		}
 		z.swings = 0
 		if z.swinger {
 			p.swingOver(z, "disarmed")
@@ -212,8 +236,8 @@ func (p *Panel) disarm(g *group, by string) {
 // sleep stops the clock of a zone's record: what it did while armed is what counts, and for how long it was armed since.
 func (z *track) sleep(now time.Time) {
 	// Whoever disarmed made the last of it.
-	if !z.timers[unconfirmed].IsZero() && len(z.lone) > 0 {
-		z.lone = z.lone[:len(z.lone)-1]
+	if !z.timers[unconfirmed].IsZero() {
+		z.explained(now)
 	}
 	z.pulses = slices.DeleteFunc(z.pulses, func(e pulse) bool { return now.Sub(e.At) <= z.Confirm })
 	for _, t := range []timer{countEnd, preEnd, unconfirmed, quarantineEnd} {
@@ -250,18 +274,23 @@ func (p *Panel) entryOver(g *group) {
 		// Time confirmed it: nobody who belongs here came in.
 		z.timers[unconfirmed] = time.Time{}
 		z.confirmed = true
-		if n := len(z.lone); n > 0 {
-			z.lone = z.lone[:n-1]
-		}
+		z.explained(p.now)
 	}
 }
 
-// turnKey follows the position of a key switch.
+// turnKey follows the position of a key switch, which has to hold as long as a pulse.
 func (p *Panel) turnKey(z *track, active bool) {
 	if z.keyed && z.turned == active {
+		z.turning = false
 		return
 	}
-	z.keyed, z.turned = true, active
+	if !z.turning {
+		z.turning, z.turnedAt = true, p.now
+	}
+	if z.keyed && p.now.Sub(z.turnedAt) < z.MinWidth {
+		return
+	}
+	z.keyed, z.turned, z.turning = true, active, false
 	if active {
 		p.arm(z.key, z.Name, z.key.Force)
 	} else {

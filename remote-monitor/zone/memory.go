@@ -22,6 +22,7 @@ type ZoneMemory struct {
 	Swings    int         `json:",omitempty"`
 	Swinger   bool        `json:",omitempty"`
 	Alarms    []time.Time `json:",omitempty"`
+	Key       string      `json:",omitempty"` // of a key switch: keyOn or keyOff, where it was
 }
 
 // GroupMemory is the part of one group.
@@ -31,8 +32,15 @@ type GroupMemory struct {
 	Until time.Time `json:",omitzero"`
 	Idle  time.Time `json:",omitzero"` // since when it is not armed
 	By    string
-	First string `json:",omitempty"`
+	First string    `json:",omitempty"`
+	Turn  time.Time `json:",omitzero"` // of the schedule, that has not been done
 }
+
+// Positions of a key switch.
+const (
+	keyOn  = "on"
+	keyOff = "off"
+)
 
 // Memory returns what must survive. It shares nothing with the panel.
 func (p *Panel) Memory() Memory {
@@ -46,10 +54,19 @@ func (p *Panel) Memory() Memory {
 		if z.moved {
 			zm.LastPulse = z.lastPulse
 		}
+		switch {
+		case z.keyed && z.turned:
+			zm.Key = keyOn
+		case z.keyed:
+			zm.Key = keyOff
+		}
 		m.Zones[z.Name] = zm
 	}
 	for _, g := range p.groups {
 		gm := GroupMemory{State: g.state, Since: g.since, Until: g.until, Idle: g.idle, By: g.by}
+		if len(g.Schedule) > 0 {
+			gm.Turn = later(g.turn, g.known)
+		}
 		if g.first != nil {
 			gm.First = g.first.Name
 		}
@@ -101,6 +118,8 @@ func (p *Panel) Resume(m Memory, at time.Time) []Event {
 			}
 		}
 		z.lastTold = past(zm.LastTold)
+		// Only a key that was turned meanwhile arms or disarms.
+		z.keyed, z.turned = zm.Key == keyOn || zm.Key == keyOff, zm.Key == keyOn
 		for _, t := range zm.Lone[max(0, len(zm.Lone)-maxRemembered):] {
 			z.lone = append(z.lone, past(t))
 		}
@@ -139,5 +158,54 @@ func (p *Panel) Resume(m Memory, at time.Time) []Event {
 			z.place, z.pending = inOpen, inOpen
 		}
 	}
+	for _, g := range p.groups {
+		if g.known = m.Groups[g.Name].Turn; !g.known.IsZero() {
+			p.catchUp(g, g.known.Add(-1))
+		}
+	}
+	return p.take()
+}
+
+// ClockSet goes on after the clock that times are of was set: what was a minute ago still was, and what is due in a
+// minute still is. t is what the clock shows now, and by how much later that is than it would have shown. Schedules
+// follow the clock: of the turns that it was set over, the last is done.
+func (p *Panel) ClockSet(t time.Time, by time.Duration) []Event {
+	was := p.now
+	move := func(times ...*time.Time) {
+		for _, at := range times {
+			if !at.IsZero() {
+				*at = at.Add(by)
+			}
+		}
+	}
+	each := func(times []time.Time) {
+		for i := range times {
+			move(&times[i])
+		}
+	}
+	move(&p.now, &p.warmUntil, &p.walkUntil, &p.supply.time, &p.guard.until, &p.guard.began, &p.guard.calm)
+	for _, g := range p.groups {
+		move(&g.since, &g.until, &g.idle)
+	}
+	for _, z := range p.zones {
+		move(&z.since, &z.pendingSince, &z.analog.began, &z.analog.last, &z.analog.lastKept, &z.rise, &z.fall, &z.lastPulse, &z.began,
+			&z.lastTold, &z.turnedAt)
+		for i := range z.pulses {
+			move(&z.pulses[i].At)
+		}
+		for i := range z.recent {
+			move(&z.recent[i].Time)
+		}
+		each(z.lone)
+		each(z.cried)
+		each(z.alarms)
+		each(z.suppressed)
+		each(z.timers[:])
+	}
+	p.now = p.now.In(t.Location())
+	for _, g := range p.groups {
+		p.catchUp(g, later(was, g.known.Add(-1)))
+	}
+	p.advance(t)
 	return p.take()
 }

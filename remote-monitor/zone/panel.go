@@ -73,6 +73,9 @@ func New(c Config, at time.Time) (*Panel, error) {
 	if p.supply.nominal == 0 {
 		p.supply.nominal = 5
 	}
+	if !(p.supply.nominal > 0) || math.IsInf(p.supply.nominal, 0) {
+		return nil, fmt.Errorf("a supply of %v V makes no sense", c.Supply)
+	}
 	if p.warmUp > 0 {
 		p.warmUntil = at.Add(p.warmUp)
 	}
@@ -218,7 +221,7 @@ func (p *Panel) advance(t time.Time) {
 			break
 		}
 		if at.After(p.now) {
-			p.now = at
+			p.now = at.In(t.Location()) // schedules turn by the clock of the caller
 		}
 		fire()
 	}
@@ -248,14 +251,23 @@ func (p *Panel) emit(e Event) {
 
 // measure is stage 1, as far as the supply goes.
 func (p *Panel) measure(s Scan) {
+	u := &p.supply
+	if s.Supply == 0 && !u.time.IsZero() {
+		// It is no longer measured, so it is taken to be what it should be.
+		moved := math.Abs(u.last-1) > supplyStep
+		p.supply = supply{nominal: u.nominal, last: 1}
+		if moved {
+			p.holdDecisions("the supply is no longer measured")
+		}
+		return
+	}
 	if !(s.Supply > 0) || math.IsInf(s.Supply, 0) {
 		return
 	}
-	u := &p.supply
 	u.last = s.Supply / u.nominal
 	switch {
 	case u.last < supplyLost:
-		u.lost = true
+		u.lost, u.time = true, s.Time
 		return
 	case u.lost:
 		u.lost = false
@@ -263,6 +275,9 @@ func (p *Panel) measure(s Scan) {
 		if p.warmUp > 0 {
 			// Detectors start anew, too.
 			p.warmUntil = s.Time.Add(p.warmUp)
+			for _, z := range p.zones {
+				z.analog.relearn()
+			}
 		}
 	case u.reference == 0:
 		u.reference = u.last

@@ -310,6 +310,7 @@ func TestADetectorThatDoesNotLetGoIsAFault(t *testing.T) {
 	s.pass(11 * time.Minute)
 	s.expect("fault hall")
 	s.edge(time.Hour, 0, false)
+	s.pass(time.Second)
 	s.expect("restore hall")
 	s.edge(time.Hour, 0, true)
 	s.pass(11 * time.Minute)
@@ -338,23 +339,105 @@ func TestAZoneWhereSomebodyMayBeSecondsNobody(t *testing.T) {
 	s.expect("exit home", "armed home", "disarmed home")
 }
 
-func TestADoubtfulZoneAndAnotherHaveToMoveCloserTogether(t *testing.T) {
+func TestADoubtfulZoneAndAnotherHaveToMoveCloserTogetherWherePeopleArm(t *testing.T) {
+	grouped := func() zone.Config {
+		c := edges("window", "hall")
+		for i := range c.Zones {
+			c.Zones[i].Group = "house"
+		}
+		c.Groups = []zone.Group{{Name: "house", Armed: true}}
+		return c
+	}
 	for _, k := range []struct {
+		name  string
+		c     zone.Config
+		hall  int // lone pulses of the hall before
 		after time.Duration
 		want  []string
 	}{
-		{45 * time.Second, []string{"alarm hall by window"}},
-		{90 * time.Second, nil},
+		{"close together", grouped(), 0, 45 * time.Second, []string{"alarm hall by window"}},
+		{"apart", grouped(), 0, 90 * time.Second, nil},
+		{"apart, and always armed", edges("window", "hall"), 0, 90 * time.Second, []string{"alarm hall by window"}},
+		{"both in doubt, and each only once", grouped(), 4, 20 * time.Second, nil},
 	} {
-		s := newSite(t, edges("window", "hall"))
-		for range 4 {
-			s.seen(10*time.Minute, 0)
-		}
-		s.pass(9 * time.Minute)
-		s.seen(time.Minute, 0)
-		s.seen(k.after, 1)
-		s.expect(k.want...)
+		t.Run(k.name, func(t *testing.T) {
+			s := newSite(t, k.c)
+			for range k.hall {
+				s.seen(10*time.Minute, 1)
+			}
+			for range 4 {
+				s.seen(10*time.Minute, 0)
+			}
+			s.pass(9 * time.Minute)
+			s.seen(time.Minute, 0)
+			s.seen(k.after, 1)
+			s.expect(k.want...)
+		})
 	}
+	s := newSite(t, grouped())
+	for _, z := range []int{0, 1, 0, 1, 0, 1} {
+		s.seen(10*time.Minute, z)
+	}
+	s.pass(10 * time.Minute)
+	s.seen(time.Second, 0)
+	s.seen(5*time.Second, 1)
+	s.seen(5*time.Second, 1)
+	if got := s.told(); len(got) == 0 || got[len(got)-1] != "alarm hall by window" {
+		t.Errorf("both in doubt, and one said it twice: %q", got)
+	}
+}
+
+func TestOnlyWhatAZoneDidWhileArmedIsHeldAgainstIt(t *testing.T) {
+	c := edges("window", "hall")
+	for i := range c.Zones {
+		c.Zones[i].Group = "house"
+	}
+	c.Groups = []zone.Group{{Name: "house", Armed: true, ExitDelay: -1}}
+	s := newSite(t, c)
+	do := func(events []zone.Event) { s.said = append(s.said, events...) }
+	alarm := func() {
+		s.seen(time.Hour, 0)
+		s.seen(5*time.Second, 0)
+	}
+	alarm()
+	s.pass(5 * time.Minute)
+	s.expect("alarm window", "restore window", "quarantine window")
+	do(s.panel.Disarm(s.now, "house", "me"))
+	for range 10 { // people at home
+		s.seen(time.Hour, 1)
+	}
+	s.pass(14 * time.Hour)
+	do(s.panel.Arm(s.now, "house", "me", false))
+	s.told()
+	alarm()
+	s.expect("pre_alarm window") // a day later, but an hour of being armed
+	s.seen(10*time.Minute, 1)
+	s.seen(5*time.Second, 1)
+	s.expect("restore window quietly", "alarm hall") // its people were no false alarms
+	// Whoever disarms right after an alarm has explained it.
+	do(s.panel.Disarm(s.now.Add(time.Minute), "house", "me"))
+	do(s.panel.Arm(s.now.Add(time.Hour), "house", "me", false))
+	s.now = s.now.Add(time.Hour)
+	s.told()
+	s.seen(2*time.Hour, 1)
+	s.seen(5*time.Second, 1)
+	s.expect("alarm hall")
+}
+
+func TestAfterPeopleHaveLeftAZoneThatIsAlwaysArmedIsSoonBelievedAgain(t *testing.T) {
+	s := newSite(t, edges("living", "hall"))
+	s.seen(time.Minute, 0)
+	s.seen(5*time.Second, 0)
+	for range 40 { // somebody reads for hours
+		s.seen(10*time.Minute, 0)
+		s.seen(5*time.Second, 0)
+	}
+	s.pass(150 * time.Minute)
+	s.told()
+	s.pass(time.Hour) // the lone pulses are old, too
+	s.seen(time.Minute, 0)
+	s.seen(5*time.Second, 0)
+	s.expect("alarm living")
 }
 
 func TestPulsesThatWereSecondedMakeNobodyDoubtful(t *testing.T) {

@@ -3,6 +3,7 @@ package zone
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -125,6 +126,10 @@ type Span struct {
 // day is for bounds.
 const day = 24 * time.Hour
 
+// Filled is the settings as a Panel takes them: with the defaults in place of zero values and zero in place of negative
+// ones.
+func (s Settings) Filled() Settings { return s.filled() }
+
 // filled is the settings with the defaults in place of zero values and zero in place of negative ones.
 func (s Settings) filled() Settings {
 	length := func(d *time.Duration, otherwise time.Duration) {
@@ -231,6 +236,8 @@ func (s Settings) check() error {
 		return bad("%d pulses make no sense; want 1 to %d", s.Pulses, maxPulses)
 	case s.Window > day || s.Confirm > day || s.Refractory > day || s.Hold > day || s.Quiet > day || s.LoneWindow > 7*day:
 		return bad("a window of more than a day makes no sense")
+	case slices.ContainsFunc([]float64{s.Enter, s.Leave, s.Strong, s.Normal}, func(f float64) bool { return math.IsNaN(f) || math.IsInf(f, 0) }):
+		return bad("%v, %v, %v and %v have to be numbers", s.Enter, s.Leave, s.Strong, s.Normal)
 	case s.Leave > s.Enter:
 		return bad("motion is over below %v times the noise, which is more than the %v it begins at", s.Leave, s.Enter)
 	case s.Bits < 8 || s.Bits > 24:

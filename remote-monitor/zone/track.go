@@ -68,9 +68,11 @@ type track struct {
 	swinger   bool
 	silent    bool
 
-	original *level // Legacy: the abnormal value that was told last; nil when all is quiet
-	keyed    bool   // key: its position has been read
-	turned   bool   // key: it is
+	original *level    // Legacy: the abnormal value that was told last; nil when all is quiet
+	keyed    bool      // key: its position has been read
+	turned   bool      // key: it is
+	turning  bool      // key: its other position has been read
+	turnedAt time.Time // key: since then
 
 	reason string
 	timers [nTimers]time.Time
@@ -188,11 +190,11 @@ func (p *Panel) read(z *track, r Reading) {
 		z.unread = r.Unknown
 		return
 	}
-	z.known = true
 	z.timers[readLost] = time.Time{}
 
 	switch {
 	case z.Signal == Edges || z.Signal == Contact:
+		z.known = true
 		z.percent, z.volts = 0, 0
 		if r.Active {
 			z.percent, z.volts = 100, p.supply.nominal
@@ -213,6 +215,7 @@ func (p *Panel) read(z *track, r Reading) {
 		}
 		return
 	case z.Profile == Legacy:
+		z.known = true
 		z.volts, z.percent = r.Volts, p.percent(r.Volts)
 		p.unfault(z, unreadFault, "it can be read again")
 		p.asOriginal(z)
@@ -223,7 +226,7 @@ func (p *Panel) read(z *track, r Reading) {
 	if !ok {
 		return
 	}
-	z.percent = v
+	z.known, z.percent = true, v
 	p.unfault(z, unreadFault, "it can be read again")
 	if z.Signal == Analog {
 		p.sampled(z, z.analog.step(&z.Settings, v, p.now, z.active, p.warming()))
@@ -231,7 +234,10 @@ func (p *Panel) read(z *track, r Reading) {
 	}
 	if z.key != nil {
 		p.inBand(z, v)
-		p.turnKey(z, z.place == inAlarm)
+		// A wire that is cut or shorted says nothing of where the key is: whoever cuts it disarms nothing.
+		if z.place == inNormal || z.place == inAlarm {
+			p.turnKey(z, z.place == inAlarm)
+		}
 		return
 	}
 	p.sampled(z, p.inBand(z, v))
@@ -314,13 +320,14 @@ func (p *Panel) inBand(z *track, v float64) (active bool) {
 			p.tampered(z, z.Label+": the loop is open: a wire is cut or a lid is off")
 		case inShort:
 			p.tampered(z, z.Label+": the loop is shorted")
-		default:
-			p.untampered(z)
-		}
-		if where == inGap {
+		case inGap: // a loop that was tampered with is not whole by that
 			p.fault(z, gapFault, fmt.Sprintf("the loop is at %.0f %%, between two states: a joint or a resistor is bad", v))
-		} else {
+		}
+		if where != inGap {
 			p.unfault(z, gapFault, "the loop is in a state it should have")
+		}
+		if where == inNormal || where == inAlarm {
+			p.untampered(z)
 		}
 	}
 	return z.place == inAlarm
@@ -348,6 +355,8 @@ func (p *Panel) level(z *track, active bool) {
 		z.timers[pulseEnd] = time.Time{}
 		if z.rise.IsZero() {
 			p.rises(z)
+		} else {
+			p.deadlines(z) // the gap was too small to be one
 		}
 	case !active && was:
 		p.falls(z)
@@ -373,15 +382,22 @@ func (p *Panel) rises(z *track) {
 			z.timers[qualify] = p.now.Add(z.MinWidth)
 		}
 	}
-	if z.Stuck > 0 {
-		z.timers[stuck] = p.now.Add(z.Stuck)
+	p.deadlines(z)
+}
+
+// deadlines are those of a pulse that runs, from where it rose.
+func (p *Panel) deadlines(z *track) {
+	if z.Stuck > 0 && z.faults[stuckFault] == "" {
+		z.timers[stuck] = later(p.now, z.rise.Add(z.Stuck))
+	}
+	if at := z.rise.Add(z.LongPulse); z.LongPulse > 0 && z.pulse && !z.muted && at.After(p.now) {
+		z.timers[longPulse] = at
 	}
 }
 
 func (p *Panel) falls(z *track) {
 	z.fall = p.now
 	z.timers[qualify], z.timers[longPulse], z.timers[stuck] = time.Time{}, time.Time{}, time.Time{}
-	p.unfault(z, stuckFault, "the detector has let go")
 	if z.pulse && z.MergeGap > 0 {
 		z.timers[pulseEnd] = p.now.Add(z.MergeGap)
 		return
@@ -395,6 +411,7 @@ func (p *Panel) pulseOver(z *track) {
 	if z.rise.IsZero() {
 		return
 	}
+	p.unfault(z, stuckFault, "the detector has let go")
 	width := z.fall.Sub(z.rise)
 	switch {
 	case z.muted:
@@ -403,8 +420,8 @@ func (p *Panel) pulseOver(z *track) {
 	default:
 		p.emit(Event{Kind: Still, Zone: z.Name, Group: z.Group, State: z.state(), Percent: z.percent, Volts: z.volts,
 			Duration: width, Reason: "the pulse is over"})
-		p.restPending(z)
 	}
+	p.restPending(z) // also of an alarm that began while this was not yet a pulse
 	z.rise, z.fall, z.pulse, z.muted, z.strong = time.Time{}, time.Time{}, false, false, false
 }
 
@@ -475,7 +492,8 @@ func (p *Panel) untampered(z *track) {
 	}
 }
 
-// change tells that the state of a zone is another one, or has another reason.
+// change tells that the state of a zone is another one, or has another reason. Nothing is restored while something
+// worse still stands: who hears of a restore takes the zone to be well.
 func (p *Panel) change(z *track, e Event) {
 	from, to := z.told, z.state()
 	if from == "" {
@@ -483,6 +501,9 @@ func (p *Panel) change(z *track, e Event) {
 	}
 	e.Zone, e.Group, e.From, e.State, e.Duration = z.Name, z.Group, from, to, p.now.Sub(z.since)
 	e.Percent, e.Volts = z.percent, z.volts
+	if e.Kind == Restore && from == to {
+		return
+	}
 	z.reason = e.Reason
 	if from != to {
 		z.told, z.since = to, p.now
