@@ -40,6 +40,10 @@ const (
 	Fault    = "fault"   // of the board, the supply or the program
 	Restore  = "restore" // of what was last told as a fault of the same
 	Rejected = "rejected"
+
+	// Again is an alarm of which nobody is to be notified again: a word of its own, so that whoever notifies of every
+	// alarm does what is meant.
+	Again = "alarm_again"
 )
 
 // Lines returns a function that writes each line it is given as JSON, in one write.
@@ -84,6 +88,9 @@ func (n *names) event(e zone.Event) bus.Event {
 		ID: e.ID, Time: e.Time.UTC(), Kind: string(e.Kind), Group: e.Group, From: string(e.From), State: string(e.State),
 		Seconds: round(e.Duration.Seconds(), 1000), Confirmed: e.Confirmed, Quiet: e.Quiet, Pulses: e.Pulses, By: e.By, Stage: string(e.Stage),
 		Reason: e.Reason,
+	}
+	if e.Kind == zone.Alarm && e.Quiet {
+		b.Kind = Again
 	}
 	if e.Zone != "" {
 		b.Zone = n.id(e.Zone)
