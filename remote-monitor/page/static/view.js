@@ -22,7 +22,7 @@ const stages = {
   confirm: "no second zone", quarantine: "in quarantine", swinger: "too many alarms", warm_up: "warming up", walk_test: "walk test", disarmed: "disarmed",
 };
 const kinds = {
-  alarm: ["Alarm", "bad"], confirmed: ["Confirmed", "bad"], pre_alarm: ["Pre-alarm", "warn"], tamper: ["Tamper", "odd"], fault: ["Fault", "warn"],
+  alarm: ["Alarm", "bad"], alarm_again: ["Alarm again", "still"], confirmed: ["Confirmed", "bad"], pre_alarm: ["Pre-alarm", "warn"], tamper: ["Tamper", "odd"], fault: ["Fault", "warn"],
   restore: ["Restore", "good"], motion: ["Motion", "on"], still: ["Still", "still"], silent: ["Silent", "warn"], quarantine: ["Quarantine", "warn"],
   swinger: ["Swinger", "warn"], exit: ["Exit delay", "on"], armed: ["Armed", "on"], entry: ["Entry delay", "warn"], disarmed: ["Disarmed", "still"],
   refused: ["Refused", "warn"], common_mode: ["Common mode", "still"], warm: ["Warmed up", "still"], walk_test: ["Walk test", "on"],
