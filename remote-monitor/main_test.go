@@ -176,6 +176,42 @@ func TestTheRealProgram(t *testing.T) {
 		}
 	})
 
+	t.Run("is told from a wrong configuration when the service manager's watchdog ends it", func(t *testing.T) {
+		unit, err := os.ReadFile("remote-monitor.service")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var env []string
+		for line := range strings.Lines(string(unit)) {
+			if v, ok := strings.CutPrefix(line, "Environment="); ok {
+				env = append(env, strings.TrimSpace(v))
+			}
+		}
+		if !strings.Contains(string(unit), "\nRestartPreventExitStatus=2\n") || !strings.Contains(string(unit), "\nLimitCORE=0\n") {
+			t.Error("the unit starts a wrong configuration again, or leaves core files")
+		}
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", `ulimit -c 0; exec "$0"`, bin)
+		cmd.Env = append(env, "REMOTE_MONITOR_BOARD=simulated")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(hurry, func() { _ = cmd.Process.Kill() })
+		if !bufio.NewScanner(out).Scan() {
+			t.Fatal("it did not start")
+		}
+		if err := cmd.Process.Signal(syscall.SIGABRT); err != nil {
+			t.Fatal(err)
+		}
+		var exit *exec.ExitError
+		if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGABRT {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+
 	t.Run("shows a page and metrics, and takes a command with the token", func(t *testing.T) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
