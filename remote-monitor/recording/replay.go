@@ -321,10 +321,12 @@ func (c Candidate) site(s Survey) (zone.Config, []int, error) {
 	var site zone.Config
 	var index []int
 	if c.Config == nil {
+		// Detectors that report by themselves had settled long before somebody began to record them.
+		site.WarmUp = -1
 		for i, z := range s.Zones {
 			signal := zone.Edges
 			if z.Kind == Sample {
-				signal = zone.Analog
+				signal, site.WarmUp = zone.Analog, 0
 			}
 			site.Zones = append(site.Zones, zone.Settings{Name: z.Name, Signal: signal})
 			index = append(index, i)

@@ -65,6 +65,17 @@ func TestWithoutAConfigurationEachZoneHasTheDefaults(t *testing.T) {
 	}
 }
 
+func TestDetectorsThatReportByThemselvesHaveSettledBeforeTheRecording(t *testing.T) {
+	pulses := []string{edge(1, "hall", "ON"), edge(2, "hall", "OFF"), edge(5, "hall", "ON"), edge(6, "hall", "OFF")}
+	if d := cmp.Diff([]string{"5.000 hall"}, told(t, recording.Candidate{}, text(pulses...), recording.ReplayOptions{}, zone.Alarm)); d != "" {
+		t.Error(d)
+	}
+	// A sensor that is sampled has not.
+	if got := told(t, recording.Candidate{}, text(append(pulses, edge(7, "porch", "2.5"))...), recording.ReplayOptions{}, zone.Alarm); len(got) != 0 {
+		t.Errorf("with a sensor that is sampled: %v", got)
+	}
+}
+
 func TestDeadlinesAfterTheLastRowPass(t *testing.T) {
 	src := text(edge(0, "hall", "OFF"), edge(100, "hall", "ON"), edge(101, "hall", "OFF"), edge(110, "hall", "ON"), edge(111, "hall", "OFF"))
 	if d := cmp.Diff([]string{"121.000 hall"}, told(t, recording.Candidate{}, src, recording.ReplayOptions{}, zone.Restore)); d != "" {
