@@ -64,6 +64,8 @@ type AMQP struct {
 type reply struct {
 	to, correlation string
 	ack             Ack
+
+	traceparent, baggage string // of the command
 }
 
 // stored is what waits in the outbox: an event, and with Level the zones that alarmed when it happened.

@@ -325,7 +325,8 @@ func TestTheOriginalsPlaceIsTaken(t *testing.T) {
 	if err := msgpack.Unmarshal(r.Body, &ack); err != nil || r.CorrelationId != "42" {
 		t.Errorf("%v, %s", err, r.CorrelationId)
 	}
-	if d := cmp.Diff(map[string]any{"id": "mine", "output": "gate", "status": "done", "reason": "", "on_seconds": 1.0, "read_back": true, "time": "2026-11-01T12:00:07Z"}, ack); d != "" {
+	if d := cmp.Diff(map[string]any{"id": "mine", "output": "gate", "status": "done", "reason": "", "on_seconds": 1.0, "read_back": true, "time": "2026-11-01T12:00:07Z",
+		"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, ack); d != "" {
 		t.Error(d)
 	}
 	world.command(orderFor("Roof Siren", "nan", now), amqp.Publishing{ReplyTo: answers.Name})

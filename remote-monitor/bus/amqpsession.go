@@ -132,7 +132,7 @@ func (s *amqpSession) declare() (<-chan amqp.Delivery, error) {
 func (s *amqpSession) send(ctx, live context.Context) error {
 	for r, ok := s.acks.next(); ok; r, ok = s.acks.next() {
 		// A queue for answers that is gone takes nothing; the broker confirms that, too.
-		if err := s.publish(live, "", r.to, amqp.Publishing{CorrelationId: r.correlation, Timestamp: r.ack.Time, Body: packAck(r.ack)}); err != nil {
+		if err := s.publish(live, "", r.to, amqp.Publishing{CorrelationId: r.correlation, Timestamp: r.ack.Time, Body: packAck(r)}); err != nil {
 			return err
 		}
 	}

@@ -126,11 +126,18 @@ func outputKey(o Output) string {
 	return o.Location + " " + o.Type
 }
 
-// packAck makes the body of an answer, with the names that Ack has in JSON.
-func packAck(a Ack) []byte {
-	p := newPacker()
-	p.fields(field{"id", a.ID}, field{"output", a.Output}, field{"status", a.Status}, field{"reason", a.Reason},
-		field{"on_seconds", a.Seconds}, field{"read_back", a.ReadBack}, field{"time", a.Time.UTC().Format(time.RFC3339Nano)})
+// packAck makes the body of an answer, with the names that Ack has in JSON, and the trace that the command was part of
+// under the names that the event processor reads.
+func packAck(r reply) []byte {
+	a, p := r.ack, newPacker()
+	all := []field{{"id", a.ID}, {"output", a.Output}, {"status", a.Status}, {"reason", a.Reason},
+		{"on_seconds", a.Seconds}, {"read_back", a.ReadBack}, {"time", a.Time.UTC().Format(time.RFC3339Nano)}}
+	for _, f := range []struct{ name, text string }{{"traceparent", r.traceparent}, {"baggage", r.baggage}} {
+		if f.text != "" {
+			all = append(all, field{f.name, f.text})
+		}
+	}
+	p.fields(all...)
 	return p.buf.Bytes()
 }
 
@@ -195,7 +202,7 @@ func (a *AMQP) command(d amqp.Delivery) (c Command, err error) {
 		if ack.Output == "" {
 			ack.Output = c.Output
 		}
-		a.acks.put(reply{d.ReplyTo, d.CorrelationId, ack})
+		a.acks.put(reply{to: d.ReplyTo, correlation: d.CorrelationId, ack: ack, traceparent: o.traceparent, baggage: o.baggage})
 		a.work.ring()
 	}
 	c.For, err = o.length()
@@ -207,7 +214,12 @@ type order struct {
 	timestamp float64
 	key       string
 	params    any // string, float64, or nil; anything else is none that could be followed
+
+	traceparent, baggage string // W3C Trace Context, passed on as it is
 }
+
+// longestTrace bounds what is passed on.
+const longestTrace = 1024
 
 // length is how long the output is to be on; 0 is its own time.
 func (o order) length() (time.Duration, error) {
@@ -246,6 +258,16 @@ func readOrder(body []byte) (o order, err error) {
 		case "timestamp":
 			v, err := u.scalar()
 			o.timestamp, _ = v.(float64)
+			return err
+		case "traceparent", "baggage":
+			v, err := u.scalar()
+			if text, ok := v.(string); ok && len(text) <= longestTrace {
+				if name == "baggage" {
+					o.baggage = text
+				} else {
+					o.traceparent = text
+				}
+			}
 			return err
 		case "output_triggered":
 			if !u.atMap() {
