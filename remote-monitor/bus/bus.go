@@ -90,6 +90,7 @@ type Event struct {
 	Pulses    int       `json:"pulses,omitempty"`
 	By        string    `json:"by,omitempty"`
 	Stage     string    `json:"stage,omitempty"` // of a candidate that came to nothing
+	Until     time.Time `json:"until,omitzero"`  // UTC: the end of a delay, a quarantine, a walk test
 	Reason    string    `json:"reason"`
 	Replayed  bool      `json:"replayed,omitempty"` // it waited on disk
 }

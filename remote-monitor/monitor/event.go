@@ -92,6 +92,9 @@ func (n *names) event(e zone.Event) bus.Event {
 	if e.Kind == zone.Alarm && e.Quiet {
 		b.Kind = Again
 	}
+	if !e.Until.IsZero() {
+		b.Until = e.Until.UTC().Round(0)
+	}
 	if e.Zone != "" {
 		b.Zone = n.id(e.Zone)
 		b.Percent, b.Volts = number(e.Percent, 10), number(e.Volts, 1000)

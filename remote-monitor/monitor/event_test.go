@@ -1,6 +1,8 @@
 package monitor_test
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,5 +26,16 @@ func TestAnAlarmNobodyIsToBeNotifiedOfHasAWordOfItsOwn(t *testing.T) {
 		if got := word(c.e); got.Kind != c.kind || got.Zone != c.zone || got.Quiet != c.e.Quiet {
 			t.Errorf("%+v is told as %+v", c.e, got)
 		}
+	}
+}
+
+func TestDelaysAndQuarantinesSayWhenTheyEnd(t *testing.T) {
+	end := time.Date(2026, 3, 1, 22, 0, 0, 0, time.FixedZone("CET", 3600))
+	b, err := json.Marshal(monitor.Words(config.Config{})(zone.Event{Kind: zone.Exit, Group: "house", Until: end}))
+	if err != nil || !strings.Contains(string(b), `"until":"2026-03-01T21:00:00Z"`) {
+		t.Errorf("%s, %v", b, err)
+	}
+	if b, _ = json.Marshal(monitor.Words(config.Config{})(zone.Event{Kind: zone.Armed})); strings.Contains(string(b), "until") {
+		t.Errorf("%s", b)
 	}
 }
