@@ -75,8 +75,8 @@ func FuzzAnyFileIsReadOrRefused(f *testing.F) {
 	f.Add(strings.Repeat("- ", 100))
 	f.Add("a: {b: {c: [d: e]}}\n? x\n: y")
 	f.Fuzz(func(t *testing.T, text string) {
-		if len(text) > 8<<10 {
-			t.Skip("the YAML parser takes long for long lines that make no sense")
+		if len(text) > 8<<10 && text != config.Example {
+			return // the YAML parser takes long for long lines that make no sense
 		}
 		c, err := config.Load(config.Sources{File: "f", YAML: []byte(text), Environ: append(exampleEnviron(), "X=y"), Host: "host"})
 		sound(t, c, err)
