@@ -45,7 +45,7 @@ var house = map[string]room{
 
 	// Recordings.
 	"recording":            {rooms: "config zone", testGuests: "cmp rapid"},
-	"recording/simulation": {rooms: "recording zone", tests: "config", testGuests: "cmp"},
+	"recording/simulation": {rooms: "recording", tests: "config zone", testGuests: "cmp"},
 
 	// The only wiring.
 	"": {rooms: "board bus config metrics monitor page ping recording recording/simulation secret sentry syslog zone"},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -240,6 +241,29 @@ func TestTheRealProgram(t *testing.T) {
 		res.Body.Close()
 		if res.StatusCode/100 != 2 || !strings.Contains(string(body), "accepted") {
 			t.Errorf("the command: %s %s", res.Status, body)
+		}
+		r.stop(syscall.SIGTERM)
+	})
+
+	t.Run("reports what its log has as an error", func(t *testing.T) {
+		got := make(chan string, 10)
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			got <- string(b)
+		}))
+		defer server.Close()
+		r := start(t, bin, []string{
+			"REMOTE_MONITOR_BOARD=simulated", "REMOTE_MONITOR_DATA=/dev/null/nowhere", "REMOTE_MONITOR_MQTT_URL=mqtt://127.0.0.1:1",
+			"SENTRY_DSN=" + strings.Replace(server.URL, "http://", "http://key@", 1) + "/1",
+		})
+		r.until(monitor.Start)
+		select {
+		case said := <-got:
+			if !strings.Contains(said, "kept in memory alone") || !strings.Contains(said, "calm-otter") {
+				t.Errorf("reported %s", said)
+			}
+		case <-time.After(hurry):
+			t.Error("nothing was reported")
 		}
 		r.stop(syscall.SIGTERM)
 	})

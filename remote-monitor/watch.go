@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -170,26 +171,30 @@ func opener(c config.Config) func(context.Context) (board.Board, error) {
 func (w *watcher) tell(m *monitor.Monitor) error {
 	lines := monitor.Lines(w.stdout)
 	m.Emit = lines
+	own := w.log // for who is told of the others' errors
+	handlers := all{own.Handler()}
 	if s := w.config.Syslog; s != nil {
-		sink, err := syslog.New(syslog.Settings{Network: s.Network, Address: s.Address, CA: s.CA, Host: w.config.Device, App: "remote-monitor", Log: w.log})
+		sink, err := syslog.New(syslog.Settings{Network: s.Network, Address: s.Address, CA: s.CA, Host: w.config.Device, App: "remote-monitor", Log: own})
 		if err != nil {
 			return config.Error{"syslog: " + err.Error()}
 		}
 		w.serve("syslog", sink.Run)
-		w.log = slog.New(both{w.log.Handler(), sink.Handler(slog.LevelInfo)})
+		handlers = append(handlers, sink.Handler(slog.LevelInfo))
 		m.Emit = func(line any) error {
 			forward(sink, line)
 			return lines(line)
 		}
 	}
-	client, err := sentry.New(sentry.Settings{DSN: w.config.Sentry, Release: "remote-monitor@" + version, Device: w.config.Device, Log: w.log})
-	if err != nil {
-		return config.Error{"sentry: " + err.Error()}
-	}
 	if w.config.Sentry != "" {
+		client, err := sentry.New(sentry.Settings{DSN: w.config.Sentry, Release: "remote-monitor@" + version, Device: w.config.Device, Log: own})
+		if err != nil {
+			return config.Error{"sentry: " + err.Error()}
+		}
 		w.serve("sentry", client.Run)
+		handlers = append(handlers, client.Handler())
 		m.Panicked = client.Panicked
 	}
+	w.log = slog.New(handlers)
 	return nil
 }
 
@@ -221,16 +226,16 @@ func forward(sink *syslog.Writer, line any) {
 	}
 }
 
-// both is two handlers of a log.
-type both [2]slog.Handler
+// all is several handlers of one log.
+type all []slog.Handler
 
-func (b both) Enabled(ctx context.Context, l slog.Level) bool {
-	return b[0].Enabled(ctx, l) || b[1].Enabled(ctx, l)
+func (a all) Enabled(ctx context.Context, l slog.Level) bool {
+	return slices.ContainsFunc(a, func(h slog.Handler) bool { return h.Enabled(ctx, l) })
 }
 
-func (b both) Handle(ctx context.Context, r slog.Record) error {
+func (a all) Handle(ctx context.Context, r slog.Record) error {
 	var errs []error
-	for _, h := range b {
+	for _, h := range a {
 		if h.Enabled(ctx, r.Level) {
 			errs = append(errs, h.Handle(ctx, r.Clone()))
 		}
@@ -238,12 +243,20 @@ func (b both) Handle(ctx context.Context, r slog.Record) error {
 	return errors.Join(errs...)
 }
 
-func (b both) WithAttrs(a []slog.Attr) slog.Handler {
-	return both{b[0].WithAttrs(a), b[1].WithAttrs(a)}
+func (a all) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return a.each(func(h slog.Handler) slog.Handler { return h.WithAttrs(attrs) })
 }
 
-func (b both) WithGroup(name string) slog.Handler {
-	return both{b[0].WithGroup(name), b[1].WithGroup(name)}
+func (a all) WithGroup(name string) slog.Handler {
+	return a.each(func(h slog.Handler) slog.Handler { return h.WithGroup(name) })
+}
+
+func (a all) each(f func(slog.Handler) slog.Handler) all {
+	b := make(all, len(a))
+	for i, h := range a {
+		b[i] = f(h)
+	}
+	return b
 }
 
 // site is what brokers are told of.
@@ -441,7 +454,7 @@ func runHealth(k *call) error {
 	}}
 	res, err := client.Get("http://remote-monitor/healthz")
 	if err != nil {
-		return fmt.Errorf("nobody answers: %w", err)
+		return fmt.Errorf("nobody answers, so no remote-monitor runs in this container or on this machine: %w", err)
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, 4096))

@@ -92,7 +92,7 @@ const (
 
 // Command is a wish.
 type Command struct {
-	ID       string // idempotent under this; empty for local rules and the original's commands
+	ID       string // idempotent under this; empty for local rules, and the bus makes one for the original's commands
 	Output   string
 	Action   Action
 	For      time.Duration // 0: the output's own

@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -28,20 +27,14 @@ const (
 	sendIn   = 10 * time.Second
 	retries  = 3
 	flushIn  = 2 * time.Second
-	frames   = 50
 	longText = 8192
 	longTag  = 200 // as Sentry has it
 )
 
-// Level is how bad it is.
-type Level string
-
-// The levels.
+// The levels that are sent.
 const (
-	Fatal   Level = "fatal"
-	Error   Level = "error"
-	Warning Level = "warning"
-	Info    Level = "info"
+	fatal = "fatal"
+	bad   = "error"
 )
 
 // Settings say where to and from whom.
@@ -54,7 +47,7 @@ type Settings struct {
 }
 
 // Client tells a Sentry server. A nil Client, and one without a DSN, does nothing. Its methods may be called from several
-// goroutines, and none but Run, Recover, Panicked and Flush ever waits.
+// goroutines, and none but Run, Panicked and Flush ever waits.
 type Client struct {
 	Settings
 	url, auth string
@@ -113,21 +106,12 @@ func printable(s string) bool {
 	return s != ""
 }
 
-type traceKey struct{}
-
-// WithTraceparent gives a ctx whose events belong to a trace, as W3C's traceparent header names it.
-func WithTraceparent(ctx context.Context, traceparent string) context.Context {
-	return context.WithValue(ctx, traceKey{}, traceparent)
-}
-
-var traceparent = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$`)
-
 // event is what Sentry calls one; https://develop.sentry.dev/sdk/data-model/event-payloads/ says what it has.
 type event struct {
 	ID        string            `json:"event_id"`
 	Timestamp string            `json:"timestamp"`
 	Platform  string            `json:"platform"`
-	Level     Level             `json:"level"`
+	Level     string            `json:"level"`
 	Server    string            `json:"server_name,omitempty"`
 	Release   string            `json:"release,omitempty"`
 	Tags      map[string]string `json:"tags,omitempty"`
@@ -146,10 +130,9 @@ type exceptions struct {
 }
 
 type exception struct {
-	Type       string      `json:"type"`
-	Value      string      `json:"value"`
-	Mechanism  *mechanism  `json:"mechanism,omitempty"`
-	Stacktrace *stacktrace `json:"stacktrace,omitempty"`
+	Type      string     `json:"type"`
+	Value     string     `json:"value"`
+	Mechanism *mechanism `json:"mechanism,omitempty"`
 }
 
 type mechanism struct {
@@ -157,88 +140,38 @@ type mechanism struct {
 	Handled bool   `json:"handled"`
 }
 
-type stacktrace struct {
-	Frames []frame `json:"frames"` // the innermost last
-}
-
-type frame struct {
-	Function string `json:"function"`
-	Module   string `json:"module,omitempty"`
-	File     string `json:"abs_path,omitempty"`
-	Line     int    `json:"lineno,omitempty"`
-	InApp    bool   `json:"in_app"`
-}
-
-// Capture queues an event; what there is no room for is dropped. Tags are short words to search by; err may be nil.
-func (c *Client) Capture(ctx context.Context, level Level, text string, tags map[string]string, err error) {
+// Capture queues an error; what there is no room for is dropped. Tags are short words to search by; err may be nil.
+func (c *Client) Capture(text string, tags map[string]string, err error) {
 	if c == nil || c.url == "" {
 		return
 	}
-	e := c.event(ctx, level, text, tags)
+	e := c.event(bad, text, tags)
 	if err != nil {
 		e.Exception = &exceptions{[]exception{{Type: fmt.Sprintf("%T", err), Value: short(err.Error(), longText)}}}
 	}
 	c.put(e)
 }
 
-// Recover is deferred around what may panic, outside of what makes outputs safe, so that this has happened before anything
-// waits for a network. It sends what the panic says, for two seconds at most, and lets the panic go on.
-func (c *Client) Recover(ctx context.Context) {
-	v := recover()
-	if v == nil {
-		return
-	}
-	if c != nil && c.url != "" {
-		c.panicked(ctx, v, stack(), "")
-	}
-	panic(v)
-}
-
 // Panicked tells of a panic that somebody else has recovered, with the text of its stack as runtime/debug has it, and
 // waits two seconds at most until it is sent.
 func (c *Client) Panicked(value any, stack []byte) {
-	if c != nil && c.url != "" {
-		c.panicked(context.Background(), value, nil, short(string(stack), 2*longText))
+	if c == nil || c.url == "" {
+		return
 	}
-}
-
-func (c *Client) panicked(ctx context.Context, v any, at *stacktrace, text string) {
-	e := c.event(ctx, Fatal, "", nil)
+	e := c.event(fatal, "", nil)
 	name := "panic"
-	if err, ok := v.(error); ok {
+	if err, ok := value.(error); ok {
 		name = fmt.Sprintf("%T", err)
 	}
-	e.Exception = &exceptions{[]exception{{Type: name, Value: short(fmt.Sprint(v), longText), Mechanism: &mechanism{"panic", false}, Stacktrace: at}}}
-	if text != "" {
-		e.Extra = map[string]string{"stack": text}
+	e.Exception = &exceptions{[]exception{{Type: name, Value: short(fmt.Sprint(value), longText), Mechanism: &mechanism{"panic", false}}}}
+	if len(stack) > 0 {
+		e.Extra = map[string]string{"stack": short(string(stack), 2*longText)}
 	}
 	c.put(e)
 	c.Flush(flushIn)
 }
 
-// stack is where the panic came from: what called Recover, without the machinery of panics.
-func stack() *stacktrace {
-	pcs := make([]uintptr, frames)
-	// Callers, stack, Recover.
-	more := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
-	s := &stacktrace{}
-	for {
-		f, ok := more.Next()
-		if f.Function != "" && !strings.HasPrefix(f.Function, "runtime.") {
-			module, name := f.Function, f.Function
-			if i := strings.IndexByte(f.Function[strings.LastIndexByte(f.Function, '/')+1:], '.'); i >= 0 {
-				i += strings.LastIndexByte(f.Function, '/') + 1
-				module, name = f.Function[:i], f.Function[i+1:]
-			}
-			s.Frames = append([]frame{{name, module, f.File, f.Line, strings.Contains(module, "remote-monitor") || module == "main"}}, s.Frames...)
-		}
-		if !ok {
-			return s
-		}
-	}
-}
-
-func (c *Client) event(ctx context.Context, level Level, text string, tags map[string]string) event {
+func (c *Client) event(level, text string, tags map[string]string) event {
 	id := make([]byte, 16)
 	rand.Read(id)
 	e := event{
@@ -258,12 +191,6 @@ func (c *Client) event(ctx context.Context, level Level, text string, tags map[s
 			e.Tags = map[string]string{}
 		}
 		e.Tags[short(k, 32)] = short(v, longTag)
-	}
-	// A trace of zeroes is none.
-	if t, ok := ctx.Value(traceKey{}).(string); ok {
-		if m := traceparent.FindStringSubmatch(t); m != nil && strings.Trim(m[1], "0") != "" && strings.Trim(m[2], "0") != "" {
-			e.Contexts["trace"] = map[string]string{"trace_id": m[1], "span_id": m[2]}
-		}
 	}
 	return e
 }

@@ -104,11 +104,6 @@ func (p *Panel) seconded(y, by *track) {
 		By: by.Name, Reason: by.Name + " saw it, too"})
 }
 
-// explained takes from the record what the zone told of one passage, the alarms that were quiet among them.
-func (z *track) explained(now time.Time) {
-	z.lone = slices.DeleteFunc(z.lone, func(t time.Time) bool { return now.Sub(t) <= z.Confirm })
-}
-
 // confirmWindow is how far apart the pulses of two zones may be; negative: whatever they are, it is not enough. Where
 // people arm and disarm, a zone that has pulsed for nothing while nobody was there has to be closer to the other: the
 // more a zone pulses, the more it coincides with anything. When both have, one of them has to say it twice. The record
@@ -144,61 +139,6 @@ func (p *Panel) seconder(z *track) *track {
 	return by
 }
 
-// doubt says why lone alarms of the zone are not believed (stage 9); empty: they are.
-func (z *track) doubt(now time.Time) string {
-	if z.QuarantineAfter > 0 {
-		n := 0
-		for _, t := range z.lone {
-			if now.Sub(t) < z.quarantine(now) {
-				n++
-			}
-		}
-		if n >= z.QuarantineAfter {
-			return fmt.Sprintf("nobody seconded %s in the last %s", plural(n, "alarm"), short(z.quarantine(now)))
-		}
-	}
-	if z.LonePulses > 0 {
-		// Pulses so old that nobody will second them any more. Those of one passage count once.
-		n := 0
-		var last time.Time
-		for _, e := range z.pulses {
-			if age := now.Sub(e.At); e.Seconded || age <= z.Confirm || age > z.LoneWindow {
-				continue
-			}
-			if last.IsZero() || e.At.Sub(last) > z.Window {
-				n++
-			}
-			last = e.At
-		}
-		if n >= z.LonePulses {
-			return fmt.Sprintf("nobody seconded %s in the last %s", plural(n, "pulse"), short(z.LoneWindow))
-		}
-	}
-	return ""
-}
-
-// quarantine is for how long an alarm that nobody seconded counts. Where a group says when nobody is there, every
-// further one within a week makes it longer: the sun comes back every day.
-func (z *track) quarantine(now time.Time) time.Duration {
-	n := 0
-	for _, t := range z.cried {
-		if now.Sub(t) < 7*day {
-			n++
-		}
-	}
-	if z.group == nil || n == 0 {
-		n = 1
-	}
-	return z.QuarantineFor * time.Duration(min(n, 4))
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
 // count is how many pulses the window holds. Of a bipolar zone only changes of polarity count.
 func (z *track) count(now time.Time, window time.Duration) int {
 	n, last := 0, 0
@@ -209,22 +149,6 @@ func (z *track) count(now time.Time, window time.Duration) int {
 		n, last = n+1, e.Polarity
 	}
 	return n
-}
-
-func (z *track) remember(e pulse) {
-	keep := max(z.LoneWindow, 2*z.Window, z.Confirm)
-	z.pulses = slices.DeleteFunc(z.pulses, func(o pulse) bool { return e.At.Sub(o.At) > keep })
-	if len(z.pulses) == maxRemembered {
-		z.pulses = slices.Delete(z.pulses, 0, 1)
-	}
-	z.pulses = append(z.pulses, e)
-}
-
-// second marks the pulses since a time as seconded.
-func (z *track) second(since time.Time) {
-	for i := len(z.pulses) - 1; i >= 0 && !z.pulses[i].At.Before(since); i-- {
-		z.pulses[i].Seconded = true
-	}
 }
 
 // consider is stage 6: whether the pulses so far are a candidate. reason is one more way to be enough.
@@ -357,79 +281,6 @@ func (p *Panel) sequential(z *track) *track {
 	return nil
 }
 
-// candidateStayedAlone keeps a candidate that was not told in the zone's record. Where a group says that nobody was
-// there it weighs as much as an alarm; else it keeps the quarantine up for a third of the time only, because after
-// people have left the zone is to be believed again.
-func (z *track) candidateStayedAlone(now time.Time) {
-	at, last := now.Add(z.QuarantineFor/3-z.QuarantineFor), len(z.lone)-1
-	switch {
-	case z.group != nil:
-		z.lone = z.keepLone(now)
-	case last < 0:
-		z.lone = append(z.lone, at)
-	case at.After(z.lone[last]):
-		z.lone[last] = at
-	}
-}
-
-func (z *track) keepLone(now time.Time) []time.Time {
-	lone := slices.DeleteFunc(z.lone, func(t time.Time) bool { return now.Sub(t) >= 4*z.QuarantineFor })
-	if len(lone) == maxRemembered {
-		lone = slices.Delete(lone, 0, 1)
-	}
-	return append(lone, now)
-}
-
-// stayedAlone is an alarm that nobody seconded in time.
-func (p *Panel) stayedAlone(z *track) {
-	if !z.quiet {
-		z.cried = slices.DeleteFunc(z.cried, func(t time.Time) bool { return p.now.Sub(t) >= 7*day })
-		if len(z.cried) < maxRemembered {
-			z.cried = append(z.cried, p.now)
-		}
-	}
-	p.quarantine(z)
-	if z.quiet || z.SwingerAfter == 0 || z.group == nil {
-		return // without a group there are no arming periods
-	}
-	z.swings++
-	if z.swings >= z.SwingerAfter && !z.swinger {
-		z.swinger = true
-		until := later(p.now, z.lastPulse.Add(z.SwingerQuiet))
-		z.timers[swingerEnd] = until
-		p.emit(Event{Kind: Swinger, Zone: z.Name, Group: z.Group, State: z.state(), Until: until,
-			Reason: fmt.Sprintf("%s that nobody seconded: left out until it is quiet for %s or disarmed", plural(z.swings, "alarm"), short(z.SwingerQuiet))})
-	}
-}
-
-// quarantine begins or prolongs the time in which lone alarms are not believed.
-func (p *Panel) quarantine(z *track) {
-	running := !z.timers[quarantineEnd].IsZero()
-	if z.renew(p.now) && !running {
-		p.emit(Event{Kind: Quarantine, Zone: z.Name, Group: z.Group, State: z.state(), Until: z.timers[quarantineEnd], Reason: z.doubt(p.now)})
-	}
-}
-
-// renew sets the end of the quarantine that the record asks for, if it does.
-func (z *track) renew(now time.Time) bool {
-	z.timers[quarantineEnd] = time.Time{}
-	if z.QuarantineAfter == 0 || len(z.lone) < z.QuarantineAfter || z.Policy != Prefer {
-		return false
-	}
-	until := z.lone[len(z.lone)-z.QuarantineAfter].Add(z.quarantine(now))
-	if !until.After(now) {
-		return false
-	}
-	z.timers[quarantineEnd] = until
-	return true
-}
-
-func (p *Panel) swingOver(z *track, reason string) {
-	z.swinger, z.swings = false, 0
-	z.timers[swingerEnd] = time.Time{}
-	p.emit(Event{Kind: Swinger, Zone: z.Name, Group: z.Group, State: z.state(), Reason: reason})
-}
-
 // restPending plans the end of an alarm: held for its least time, and nothing moved for a while.
 func (p *Panel) restPending(z *track) {
 	if !z.alarm {
@@ -495,53 +346,4 @@ func later(times ...time.Time) time.Time {
 		}
 	}
 	return last
-}
-
-// level is an abnormal value that the original told.
-type level struct {
-	Value  float64
-	Tamper bool
-}
-
-// asOriginal is the original's algorithm for a value that was read: more than ten points from normal is an alarm, at
-// once and from a single sample; near the tamper level it is a tamper; and a level that was told is not told again
-// while it stays within ten points of where it was. The original never says that a zone is back to normal; this does.
-func (p *Panel) asOriginal(z *track) {
-	v := max(z.percent, 0) // the original's library makes 0 of what is negative
-	near := func(a, b float64) bool { return max(a-b, b-a) <= tolerance }
-	if near(v, z.Normal) {
-		if z.original != nil {
-			z.original = nil
-			z.alarm, z.tamper = false, ""
-			p.change(z, Event{Kind: Restore, Reason: fmt.Sprintf("back to normal, which is %.0f %%", z.Normal)})
-		}
-		return
-	}
-	now := level{Value: v, Tamper: z.Tamper != nil && near(v, *z.Tamper)}
-	if z.original != nil && now.Tamper == z.original.Tamper && near(now.Value, z.original.Value) {
-		return
-	}
-	z.original = &now
-	z.lastPulse, z.moved, z.silent = p.now, true, false
-	if z.SilentAfter > 0 {
-		z.timers[silent] = p.now.Add(z.SilentAfter)
-	}
-	if now.Tamper {
-		z.alarm, z.tamper = false, fmt.Sprintf("%s: near %.0f %%", z.Label, *z.Tamper)
-		p.change(z, Event{Kind: Tamper, Reason: z.tamper})
-		return
-	}
-	if z.tamper = ""; !z.armed() {
-		if z.told == Tampered {
-			p.change(z, Event{Kind: Restore, Reason: "it is no longer near the level of a tamper"})
-		}
-		p.suppress(z, StageDisarmed, "the group "+z.Group+" is "+string(z.group.state))
-		return
-	}
-	z.alarm, z.began, z.lastTold, z.quiet = true, p.now, p.now, false
-	z.alarms = dayOf(z.alarms, p.now)
-	p.change(z, Event{Kind: Alarm, Pulses: 1, Reason: fmt.Sprintf("%.1f points from normal, which is %.0f %%", max(v-z.Normal, z.Normal-v), z.Normal)})
-	if z.group != nil && (z.group.state == GroupArmed || z.group.state == GroupEntry) {
-		z.group.set(GroupAlarm, p.now)
-	}
 }

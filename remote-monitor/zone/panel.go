@@ -89,7 +89,7 @@ func New(c Config, at time.Time) (*Panel, error) {
 		p.groups = append(p.groups, newGroup(g, at))
 	}
 	for i, s := range c.Zones {
-		s = s.filled()
+		s = s.Filled()
 		if err := s.check(); err != nil {
 			return nil, err
 		}

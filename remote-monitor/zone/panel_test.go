@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -735,7 +736,7 @@ func TestAGroupWithABrokenZoneIsArmedOnlyByForce(t *testing.T) {
 func TestAScheduleArmsByTheClockOverMidnightAndSummerTime(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skipf("there are no time zones here: %v", err)
+		t.Fatal(err)
 	}
 	c := edges("hall")
 	c.Zones[0].Group = "house"

@@ -93,7 +93,7 @@ type Settings struct {
 	SwingerQuiet    time.Duration // restored after this long without a pulse; 8 h
 	SilentAfter     time.Duration // 0: never told
 	EntryDelay      bool          // when armed, motion here starts the entry delay of the group instead of an alarm
-	ExitRoute       bool          // motion here is ignored while the exit delay runs (all zones are; this one is also no reason to refuse arming)
+	ExitRoute       bool          // a fault or a tamper here is no reason to refuse arming: people go through it on their way out
 }
 
 // Filter is how single samples that are out of line are taken out.
@@ -128,10 +128,7 @@ const day = 24 * time.Hour
 
 // Filled is the settings as a Panel takes them: with the defaults in place of zero values and zero in place of negative
 // ones.
-func (s Settings) Filled() Settings { return s.filled() }
-
-// filled is the settings with the defaults in place of zero values and zero in place of negative ones.
-func (s Settings) filled() Settings {
+func (s Settings) Filled() Settings {
 	length := func(d *time.Duration, otherwise time.Duration) {
 		switch {
 		case *d == 0:
@@ -214,7 +211,7 @@ func (s Settings) filled() Settings {
 	return s
 }
 
-// check refuses settings that make no sense. s is filled.
+// check refuses settings that make no sense. s is what Filled returns.
 func (s Settings) check() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("zone %q: "+format, append([]any{s.Name}, args...)...)

@@ -3,7 +3,6 @@ package zone
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 )
 
@@ -267,82 +266,6 @@ func (p *Panel) sampled(z *track, active bool) {
 		p.counted(z)
 	}
 	p.level(z, active)
-}
-
-// filtered is stage 2. It has a value only when it has seen enough.
-func (z *track) filtered(v float64) (float64, bool) {
-	n := 3
-	switch z.Filter {
-	case NoFilter:
-		return v, true
-	case Hampel:
-		n = 5
-	}
-	copy(z.window[:], z.window[1:n])
-	z.window[n-1] = v
-	if z.samples < n {
-		z.samples++
-		if z.samples < n {
-			return 0, false
-		}
-	}
-	if n == 3 {
-		a, b, c := z.window[0], z.window[1], z.window[2]
-		return max(min(a, b), min(max(a, b), c)), true
-	}
-	sorted := z.window
-	slices.Sort(sorted[:])
-	median, middle := sorted[2], z.window[2]
-	var deviations [5]float64
-	for i, w := range z.window {
-		deviations[i] = math.Abs(w - median)
-	}
-	slices.Sort(deviations[:])
-	if math.Abs(middle-median) > 3*robust*deviations[2] {
-		return median, true
-	}
-	return middle, true
-}
-
-// robust makes a median absolute deviation a standard deviation.
-const robust = 1.4826
-
-// inBand is stage 4a: whether the level of a loop means motion. Tampers and faults are told on the way.
-func (p *Panel) inBand(z *track, v float64) (active bool) {
-	where := z.Levels.next(z.place, v)
-	if where != z.pending {
-		z.pending, z.pendingSince = where, p.now
-	}
-	if where != z.place && p.now.Sub(z.pendingSince) >= max(settle(where), settle(z.place)) {
-		z.place = where
-		switch where {
-		case inOpen:
-			p.tampered(z, z.Label+": the loop is open: a wire is cut or a lid is off")
-		case inShort:
-			p.tampered(z, z.Label+": the loop is shorted")
-		case inGap: // a loop that was tampered with is not whole by that
-			p.fault(z, gapFault, fmt.Sprintf("the loop is at %.0f %%, between two states: a joint or a resistor is bad", v))
-		}
-		if where != inGap {
-			p.unfault(z, gapFault, "the loop is in a state it should have")
-		}
-		if where == inNormal || where == inAlarm {
-			p.untampered(z)
-		}
-	}
-	return z.place == inAlarm
-}
-
-// settle is how long a level has to be somewhere to be believed there. That of an alarm is the width of a pulse,
-// which is measured later.
-func settle(w place) time.Duration {
-	switch w {
-	case inOpen, inShort:
-		return openFor
-	case inGap:
-		return gapFor
-	}
-	return 0
 }
 
 // level is stage 5: pulses that are wide enough, with small gaps closed.

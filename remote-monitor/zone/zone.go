@@ -159,7 +159,7 @@ type Status struct {
 
 // Threshold is a line to draw in the picture of a zone's signal.
 type Threshold struct {
-	Name    string // "short", "normal", "alarm", "open": the band begins here; "enter", "leave"
+	Name    string // of a band, "short", "normal", "alarm" or "open": one of its ends; of an analog signal "enter" or "leave"
 	Percent float64
 }
 

@@ -7,19 +7,15 @@ import (
 
 // ADS1115 is a converter of four channels (Texas Instruments SBAS444). Make it with NewADS1115.
 type ADS1115 struct {
-	Chip
+	converter
 	// Scale is the divider before the chip, as volts at the terminal for a volt at the chip; 0 is 1. Set it before
 	// first use.
 	Scale float64
-
-	volts [4]float64
 
 	pointer    byte
 	registers  [4]uint16
 	started    time.Time
 	converting bool
-	never      bool
-	stale      bool
 
 	at   int // bytes of the write or read under way
 	high byte
@@ -36,33 +32,9 @@ const (
 // NewADS1115 makes a converter without a divider.
 func NewADS1115() *ADS1115 {
 	a := &ADS1115{}
-	a.por = a.reset
+	a.por, a.advance = a.reset, a.progress
 	a.reset()
 	return a
-}
-
-// SetVolts sets the voltage at the terminal of channel 1 to 4.
-func (a *ADS1115) SetVolts(channel int, volts float64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.advance()
-	a.volts[channel-1] = volts
-}
-
-// NeverReady makes conversions never end, or end again.
-func (a *ADS1115) NeverReady(on bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.advance()
-	a.never = on
-}
-
-// Stale makes the converter deaf to new settings: it gives its last result again, under the settings which that had.
-func (a *ADS1115) Stale(on bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.advance()
-	a.stale = on
 }
 
 // Start implements Device.
@@ -129,9 +101,9 @@ func (a *ADS1115) set(v uint16) {
 	}
 }
 
-// advance lets conversions end that have. In continuous mode the result of the former channel stays until the first
+// progress lets conversions end that have. In continuous mode the result of the former channel stays until the first
 // of the new one is there.
-func (a *ADS1115) advance() {
+func (a *ADS1115) progress() {
 	each := time.Second / time.Duration([8]int{8, 16, 32, 64, 128, 250, 475, 860}[a.registers[adsConfig]>>5&7])
 	past := a.now().Sub(a.started)
 	if !a.converting || a.never || past < each {

@@ -7,21 +7,17 @@ import (
 
 // MCP3424 is one converter of four channels (Microchip DS22088), two of which are an ADC Pi. Make it with NewMCP3424.
 type MCP3424 struct {
-	Chip
+	converter
 	// Scale is the divider before the chip, as volts at the terminal for a volt at the chip. Set it before first use.
 	Scale float64
 	// Speed makes conversions that many times as fast; 0 is 1. Set it before first use.
 	Speed float64
-
-	volts [4]float64
 
 	config     byte      // without RDY
 	started    time.Time // of the conversion under way
 	converting bool
 	code       int  // of the last conversion
 	fresh      bool // it has not been read
-	never      bool
-	stale      bool
 
 	at       int // bytes of the read under way
 	reading  int // code that the read under way gives out
@@ -38,34 +34,9 @@ const (
 // NewMCP3424 makes a converter behind the divider of an ADC Pi.
 func NewMCP3424() *MCP3424 {
 	m := &MCP3424{Scale: 2.471}
-	m.por = m.reset
+	m.por, m.advance = m.reset, m.progress
 	m.reset()
 	return m
-}
-
-// SetVolts sets the voltage at the terminal of channel 1 to 4.
-func (m *MCP3424) SetVolts(channel int, volts float64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.advance()
-	m.volts[channel-1] = volts
-}
-
-// NeverReady makes conversions never end, as a converter does that was seen in the field; or end again.
-func (m *MCP3424) NeverReady(on bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.advance()
-	m.never = on
-}
-
-// Stale makes the converter deaf: whatever is asked of it, it gives its last result again, as if it were new, under
-// the settings which that had.
-func (m *MCP3424) Stale(on bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.advance()
-	m.stale = on
 }
 
 // Config is the configuration byte as it would be read now.
@@ -150,8 +121,8 @@ func (m *MCP3424) begin() {
 	m.fresh = false
 }
 
-// advance lets conversions end that have.
-func (m *MCP3424) advance() {
+// progress lets conversions end that have.
+func (m *MCP3424) progress() {
 	if !m.converting || m.never || m.stale {
 		return
 	}

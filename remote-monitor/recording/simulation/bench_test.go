@@ -54,7 +54,7 @@ func BenchmarkReplayVolts(b *testing.B) {
 	from := trace.Labels()[0].Start.Add(7 * time.Hour)
 	text := csv(b, trace.Volts(from, from.Add(30*time.Minute), 50*time.Millisecond))
 	replay(b, text, func(src recording.Source) func(func(zone.Event, error) bool) {
-		return recording.Replay(src, configured(trace), recording.ReplayOptions{Arming: recording.Always})
+		return recording.Replay(src, configured(b, "quiet"), recording.ReplayOptions{Arming: recording.Always})
 	})
 }
 

@@ -45,7 +45,6 @@ import (
 	"time"
 
 	"github.com/dunlin/dunlin/remote-monitor/recording"
-	"github.com/dunlin/dunlin/remote-monitor/zone"
 )
 
 // Home is a home and what goes on in it.
@@ -269,24 +268,6 @@ const (
 	leaving  = 45 * time.Second // until detectors have calmed down after the door was closed
 	entering = time.Minute
 )
-
-// Site is the home's configuration for a panel: all defaults, each zone with the signal it has in Volts or in Edges.
-func (t *Trace) Site(volts bool) zone.Config {
-	var c zone.Config
-	for _, z := range t.home.Zones {
-		s := zone.Settings{Name: z.Name, Signal: zone.Edges}
-		switch {
-		case volts && z.Loop:
-			s.Signal = zone.Loop
-		case volts && z.Door:
-			s.Signal = zone.Contact
-		case volts:
-			s.Signal = zone.Analog
-		}
-		c.Zones = append(c.Zones, s)
-	}
-	return c
-}
 
 // Edges is the recording of the home with detectors that report their changes, in order.
 func (t *Trace) Edges() iter.Seq[recording.Row] {

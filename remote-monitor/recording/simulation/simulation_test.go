@@ -14,6 +14,7 @@ import (
 	"github.com/dunlin/dunlin/remote-monitor/config"
 	"github.com/dunlin/dunlin/remote-monitor/recording"
 	"github.com/dunlin/dunlin/remote-monitor/recording/simulation"
+	"github.com/dunlin/dunlin/remote-monitor/zone"
 )
 
 func simulate(t testing.TB, home string, seed uint64, days int) *simulation.Trace {
@@ -143,10 +144,23 @@ func TestPeopleWhoComeInAreSeenWithinSeconds(t *testing.T) {
 	}
 }
 
-// configured is the configuration of a trace whose inputs are sampled.
-func configured(trace *simulation.Trace) *config.Config {
-	c := &config.Config{Site: trace.Site(true)}
-	for _, z := range c.Site.Zones {
+// configured is the configuration of a home whose inputs are sampled: all defaults, and each zone with its signal.
+func configured(t testing.TB, home string) *config.Config {
+	t.Helper()
+	h, err := simulation.Named(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &config.Config{}
+	for _, z := range h.Zones {
+		s := zone.Settings{Name: z.Name, Signal: zone.Analog}
+		switch {
+		case z.Loop:
+			s.Signal = zone.Loop
+		case z.Door:
+			s.Signal = zone.Contact
+		}
+		c.Site.Zones = append(c.Site.Zones, s)
 		c.Zones = append(c.Zones, config.Zone{ID: z.Name, Name: z.Name})
 	}
 	return c
@@ -179,7 +193,7 @@ func TestSampledDetectorsSeePeopleComeInAndNothingBefore(t *testing.T) {
 			entries++
 			from, to := l.Start.Add(-4*time.Minute), l.End
 			src := recording.Bytes(csv(t, trace.Volts(from, to, 50*time.Millisecond)))
-			report, err := recording.Evaluate(src, minutes(trace.Labels(), from, to), []recording.Candidate{{Name: home, Config: configured(trace)}}, recording.Options{})
+			report, err := recording.Evaluate(src, minutes(trace.Labels(), from, to), []recording.Candidate{{Name: home, Config: configured(t, home)}}, recording.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
