@@ -28,7 +28,23 @@ type Actor struct {
 	Fleet int64  // the fleet a device or a provisioning key belongs to; 0 for users
 	Key   int64  // row of the API key used; 0 with a session
 	Name  string // user name, device uuid or fleet slug
+	// Administrator: a user who may make accounts on this server.
+	Administrator bool
+	// Address is the IP address the request came from, for the audit trail; "" if there was none.
+	Address string
 }
+
+// Rank is what a role in an organization or a fleet may do; a higher one may do all that a lower one may.
+type Rank int64
+
+// The ranks, as table roles has them. Member sees the organization and none of its fleets.
+const (
+	Member    Rank = 0
+	Observer  Rank = 1 // looks
+	Operator  Rank = 2 // and operates devices: actions, pins, device variables, tags, logs
+	Developer Rank = 3 // and develops: source, releases, fleets, variables, provisioning keys
+	Owner     Rank = 4 // and owns: members, roles, teams, the organization, its audit trail
+)
 
 // Roles of an API key, as the protocol names them.
 const (
