@@ -33,29 +33,34 @@ var house = map[string]room{
 	"internal/plan":  {rooms: "engine", testGuests: "rapid cmp"},
 
 	// Instruments: one technology each.
-	"internal/store":               {rooms: "fault fleet", guests: "sqlite goose", testGuests: "cmp"},
-	"internal/resource":            {rooms: "fault fleet odata store", testGuests: "cmp rapid"},
+	"internal/store":               {rooms: "fault fleet", guests: "sqlite pgx goose", tests: "store/storetest", testGuests: "cmp"},
+	"internal/store/storetest":     {rooms: "store"},
+	"internal/resource":            {rooms: "fault fleet odata store", tests: "store/storetest", testGuests: "cmp rapid"},
 	"internal/source":              {rooms: "fault fleet", guests: "crypto", testGuests: "cmp"},
 	"internal/build":               {rooms: "fault fleet", guests: "buildkit moby-client moby-api gcr compose mod yaml grpc fsutil", testGuests: "cmp gcr rapid"},
-	"internal/registry":            {guests: "distribution logrus renameio", tests: "auth fault fleet store", testGuests: "gcr jwt sync"},
+	"internal/registry":            {guests: "distribution logrus renameio", tests: "auth fault fleet store store/storetest", testGuests: "gcr jwt sync"},
+	"internal/folder":              {rooms: "fault", guests: "dockerignore"},
 	"internal/logs":                {rooms: "fault wire", testGuests: "rapid cmp"},
+	"internal/asset":               {rooms: "fault", testGuests: "rapid"},
 	"internal/trust":               {rooms: "fault", guests: "renameio"},
 	"internal/engine":              {},
 	"internal/engine/dockerengine": {rooms: "engine", guests: "moby-client moby-api moby-errdefs", tests: "engine/enginetest", testGuests: "gcr"},
 	"internal/engine/enginetest":   {rooms: "engine"},
 
 	// Work: instruments put to a purpose.
-	"internal/auth":    {rooms: "fault fleet store", guests: "crypto jwt renameio", testGuests: "cmp"},
+	"internal/auth":    {rooms: "fault fleet store", guests: "crypto jwt renameio", tests: "store/storetest", testGuests: "cmp rapid"},
 	"internal/hub":     {rooms: "fleet store"},
-	"internal/release": {rooms: "fault fleet wire store build hub", guests: "sync", testGuests: "gcr"},
+	"internal/release": {rooms: "fault fleet wire store build hub", guests: "sync", tests: "store/storetest", testGuests: "gcr"},
 	"internal/agent":   {rooms: "fault wire plan engine", guests: "renameio sys sync", tests: "engine/enginetest engine/dockerengine", testGuests: "cmp"},
 
 	// Front doors: they translate.
-	"internal/deviceapi": {rooms: "fault wire fleet store auth hub logs"},
-	"internal/api":       {rooms: "fault fleet wire auth resource odata", tests: "store logs", testGuests: "cmp"},
-	"internal/cli":       {rooms: "fault client", guests: "cobra term crypto", tests: "api auth fleet logs resource store wire", testGuests: "testscript cmp"},
-	"client":             {rooms: "", testGuests: "cmp"},
-	"internal/fleettest": {},
+	"internal/route":      {testGuests: "rapid"},
+	"internal/deviceapi":  {rooms: "fault wire fleet store auth hub logs route", tests: "store/storetest"},
+	"internal/api":        {rooms: "fault fleet wire auth asset hub release resource odata route", tests: "build hub logs store store/storetest", testGuests: "cmp gcr"},
+	"internal/cli":        {rooms: "fault client folder", guests: "cobra term crypto", tests: "api auth build fleet hub logs release resource store store/storetest wire", testGuests: "testscript cmp gcr"},
+	"client":              {rooms: "", testGuests: "cmp"},
+	"internal/fleettest":  {rooms: "store/storetest"},
+	"internal/balenatest": {tests: "fleettest", testGuests: "cmp"},
 
 	// The only wiring.
 	"cmd/dunlin":       {rooms: "*", guests: "cobra pflag prometheus sync yaml"},
@@ -66,6 +71,7 @@ var house = map[string]room{
 // guests are the outside modules by the short names the map uses. Everything below the path is meant.
 var guests = map[string]string{
 	"sqlite":       "modernc.org/sqlite",
+	"pgx":          "github.com/jackc/pgx/v5",
 	"goose":        "github.com/pressly/goose/v3",
 	"crypto":       "golang.org/x/crypto",
 	"buildkit":     "github.com/moby/buildkit",
@@ -83,6 +89,7 @@ var guests = map[string]string{
 	"fsutil":       "github.com/tonistiigi/fsutil",
 	"distribution": "github.com/distribution/distribution/v3",
 	"logrus":       "github.com/sirupsen/logrus",
+	"dockerignore": "github.com/moby/patternmatcher",
 	"prometheus":   "github.com/prometheus/client_golang",
 	"jwt":          "github.com/golang-jwt/jwt/v5",
 	"renameio":     "github.com/google/renameio/v2",

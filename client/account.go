@@ -83,7 +83,7 @@ func (c *Client) CreateProvisioningKey(ctx context.Context, k NewKey) (key strin
 		body["description"] = k.Description
 	}
 	if !k.Expires.IsZero() {
-		body["expiryDate"] = k.Expires.UTC().Format("2006-01-02T15:04:05.000Z")
+		body["expiryDate"] = k.Expires.UTC().Format(isoMillis)
 	}
 	err = c.call(ctx, http.MethodPost, "/api-key/v2/", "", body, &key)
 	return key, err

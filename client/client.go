@@ -193,13 +193,37 @@ func (c *Client) once(ctx context.Context, method, path, query string, body []by
 	}
 }
 
-// open sends a request and returns the answer with its body still to be read. An answer that says no is an *Error.
+// open is send for those who want an answer that says yes; one that says no is an *Error.
 func (c *Client) open(ctx context.Context, method, path, query string, body []byte) (*http.Response, error) {
+	var content io.Reader
+	if body != nil {
+		content = bytes.NewReader(body)
+	}
+	resp, err := c.send(ctx, method, path, query, content, "application/json")
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close() // only read
+		return nil, refusal(resp)
+	}
+	return resp, nil
+}
+
+// Do makes any call: path begins with a slash and has the query in it, percent-encoded. Whatever the server answers is
+// no error; the caller closes the body. The call has no time limit but ctx's.
+func (c *Client) Do(ctx context.Context, method, path string, body io.Reader, contentType string) (*http.Response, error) {
+	path, query, _ := strings.Cut(path, "?")
+	return c.send(ctx, method, path, query, body, contentType)
+}
+
+// send sends a request and returns the answer with its body still to be read.
+func (c *Client) send(ctx context.Context, method, path, query string, body io.Reader, contentType string) (*http.Response, error) {
 	u := strings.TrimRight(c.URL, "/") + path
 	if query != "" {
 		u += "?" + query
 	}
-	req, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, u, body)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
@@ -209,8 +233,8 @@ func (c *Client) open(ctx context.Context, method, path, query string, body []by
 	}
 	req.Header.Set("User-Agent", agent)
 	req.Header.Set("Accept", "application/json, text/plain;q=0.9, */*;q=0.5")
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if body != nil && contentType != "" {
+		req.Header.Set("Content-Type", contentType)
 	}
 	if c.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Token)
@@ -224,10 +248,6 @@ func (c *Client) open(ctx context.Context, method, path, query string, body []by
 	resp, err := httpClient.Do(req)
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
-	}
-	if resp.StatusCode >= 300 {
-		defer resp.Body.Close() // only read
-		return nil, refusal(resp)
 	}
 	return resp, nil
 }

@@ -98,7 +98,8 @@ func (c *Client) TrackLatest(ctx context.Context, fleet int64) error {
 	return c.Patch(ctx, Key("application", fleet), Query{}, change)
 }
 
-// Releases lists the releases for which filter holds, newest first, with their fleets' slugs; top 0 is no limit.
+// Releases lists the releases of the fleets the user works with for which filter holds, newest first, with their
+// fleets' slugs; top 0 is no limit.
 func (c *Client) Releases(ctx context.Context, filter string, top int) ([]Release, error) {
 	return Rows[Release](ctx, c, "release", Query{
 		Select: []string{
@@ -106,7 +107,7 @@ func (c *Client) Releases(ctx context.Context, filter string, top int) ([]Releas
 			"start_timestamp", "end_timestamp", "note",
 		},
 		Expand: []string{"belongs_to__application($select=id,app_name,slug)"},
-		Filter: filter, OrderBy: "created_at desc,id desc", Top: top,
+		Filter: And("belongs_to__application/any(a:a/"+mine+")", filter), OrderBy: "created_at desc,id desc", Top: top,
 	})
 }
 

@@ -105,8 +105,14 @@ func (c *Client) Logs(ctx context.Context, uuid string, o LogOptions, line func(
 	if !o.Follow {
 		return nil
 	}
+	return persist(ctx, o.Lost, func() (bool, error) { return c.stream(ctx, uuid, p, line) })
+}
+
+// persist opens a stream again whenever it breaks, less often the longer nobody is there, until ctx ends, the server
+// says no, or the caller's own function fails (a *lineError). lost, if not nil, hears why it broke.
+func persist(ctx context.Context, lost func(error), once func() (alive bool, err error)) error {
 	for backoff := firstBackoff; ; {
-		alive, err := c.stream(ctx, uuid, p, line)
+		alive, err := once()
 		var said *lineError
 		switch status := StatusOf(err); {
 		case errors.As(err, &said):
@@ -116,8 +122,8 @@ func (c *Client) Logs(ctx context.Context, uuid string, o LogOptions, line func(
 		case status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout:
 			return err
 		}
-		if o.Lost != nil {
-			o.Lost(err)
+		if lost != nil {
+			lost(err)
 		}
 		if alive {
 			backoff = firstBackoff

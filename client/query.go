@@ -100,7 +100,7 @@ func literal(v any) string {
 	case bool:
 		return strconv.FormatBool(v)
 	case time.Time:
-		return "datetime'" + v.UTC().Format("2006-01-02T15:04:05.000Z") + "'"
+		return "datetime'" + v.UTC().Format(isoMillis) + "'"
 	}
 	panic(fmt.Sprintf("client: a %T is no literal", v))
 }

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -17,45 +20,65 @@ import (
 	"github.com/dunlin/dunlin/internal/deviceapi"
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
+	"github.com/dunlin/dunlin/internal/route"
 )
 
-// routes is everything that one origin serves. Paths do not collide, so every host name may point here.
-// Requests that wait for something end when working does.
+// routes is everything that one origin serves. Paths do not collide, so every host name may point here, and none of
+// them matters but to registry tokens. Requests that wait for something end when working does.
 func (s *server) routes(working context.Context) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ping", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.db.Ping(r.Context()); err != nil {
-			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprint(w, "OK")
-	})
-	mux.HandleFunc("GET /connectivity-check", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	mux.HandleFunc("GET /ca.crt", s.root)
-	mux.Handle("GET /metrics", s.usersOnly(s.metrics.handler()))
+	return s.metrics.observed(api.CORS(s.table(working).Handler()))
+}
 
-	mux.Handle("/v2/", s.counted(s.registry))
-	mux.Handle("/git/", s.source)
-
-	devices := (&deviceapi.Server{Store: s.db, Auth: s.auth, Hub: s.hub, Logs: s.logs, Log: s.log}).Handler()
-	for _, path := range []string{"/device/register", "/device/v3/", "/auth/v1/token", "/os/v1/config"} {
-		mux.Handle(path, devices)
-		if !strings.HasSuffix(path, "/") {
-			mux.Handle(path+"/{$}", devices)
-		}
+// table is every route by its pattern.
+func (s *server) table(working context.Context) route.Table {
+	table := route.Table{
+		"GET /ping": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := s.db.Ping(r.Context()); err != nil {
+				http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+				return
+			}
+			fmt.Fprint(w, "OK")
+		}),
+		"GET /connectivity-check": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+		"GET /ca.crt":             http.HandlerFunc(s.root),
+		"GET /metrics":            s.administratorsOnly(s.metrics.handler()),
+		"/v2/":                    s.counted(s.current(s.registry)),
+		"/git/":                   s.source,
 	}
-	people := (&api.API{
+	maps.Copy(table, (&deviceapi.Server{Store: s.db, Auth: s.auth, Hub: s.hub, Logs: s.logs, Log: s.log}).Routes())
+	people := &api.API{
 		Model: s.model, Auth: s.auth, Logs: s.logs, Keys: s.db, Log: s.log,
-		Config: api.Config{Deployment: "dunlin", GitServerURL: "ssh://git@" + s.sshHost, APIURL: s.url()},
-	}).Handler()
-	mux.Handle("/", people)
-	for path, h := range map[string]http.Handler{
-		"GET /device/v3/{uuid}/state": devices, "POST /device/v2/{uuid}/log-stream": devices, "GET /device/v2/{uuid}/logs": people,
-	} {
-		mux.Handle(path, until(working, h))
-		mux.Handle(path+"/{$}", until(working, h))
+		Builder: s.pipeline, Fetch: s.pipeline.Builder.Fetch,
+		Config: s.said(), Supervisors: s.db, Events: s.hub, Assets: s.assets, AssetRows: s.db,
 	}
-	return s.metrics.observed(mux)
+	s.model.AssetLink = people.AssetLink
+	maps.Copy(table, people.Routes())
+	for _, pattern := range []string{
+		"GET /device/v3/{uuid}/state", "POST /device/v2/{uuid}/log-stream", "GET /device/v2/{uuid}/logs", "POST /v3/build", "GET /events",
+	} {
+		table[pattern] = until(working, table[pattern])
+	}
+	return table
+}
+
+// said is what the server says of itself, and writes into the configuration of new devices. Whatever they need of it they
+// find at the one public host.
+func (s *server) said() api.Config {
+	c := api.Config{
+		Deployment: "dunlin", APIURL: s.url(), GitServerURL: "ssh://git@" + s.sshHost, DeviceURLs: "devices." + s.hostname(),
+		Registry: s.host, DeltaURL: s.url(), VPNHost: s.hostname(), VPNPort: 443,
+	}
+	if _, port, err := net.SplitHostPort(s.host); err == nil {
+		if n, err := strconv.Atoi(port); err == nil {
+			c.VPNPort = n
+		}
+	} else if !s.https() {
+		c.VPNPort = 80
+	}
+	if s.identity != nil {
+		c.RootCA = s.identity.RootPEM()
+	}
+	return c
 }
 
 // root gives the root certificate of the server's private CA to whoever is to trust it.
@@ -68,12 +91,32 @@ func (s *server) root(w http.ResponseWriter, r *http.Request) {
 	w.Write(s.identity.RootPEM()) // as above
 }
 
-// usersOnly lets in people's sessions and API keys.
-func (s *server) usersOnly(h http.Handler) http.Handler {
+// administratorsOnly lets in the sessions and API keys of those who run the server.
+func (s *server) administratorsOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if actor, err := s.auth.Request(r); err != nil || actor.Kind != fleet.UserActor {
-			http.Error(w, "Unauthorized: send a user's API key as Bearer token", http.StatusUnauthorized)
+		if actor, err := s.auth.Request(r); err != nil || actor.Kind != fleet.UserActor || !actor.Administrator {
+			http.Error(w, "Unauthorized: send an administrator's API key as Bearer token", http.StatusUnauthorized)
 			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// current takes registry tokens away that were got with a key or a session that has ended since: the registry then
+// asks for another one, which there is none of.
+func (s *server) current(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "bearer") {
+			good, err := s.auth.Current(r.Context(), token)
+			if err != nil {
+				s.log.Error("registry token not looked up", "err", err)
+				http.Error(w, "the server cannot look up who is asking", http.StatusServiceUnavailable)
+				return
+			}
+			if !good {
+				r = r.Clone(r.Context())
+				r.Header.Del("Authorization")
+			}
 		}
 		h.ServeHTTP(w, r)
 	})

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dunlin/dunlin/internal/auth"
 	"github.com/dunlin/dunlin/internal/fault"
 )
 
@@ -21,6 +24,7 @@ import (
 type options struct {
 	config       string
 	data         string
+	database     string
 	listen       string
 	sshListen    string
 	host         string
@@ -35,6 +39,9 @@ type options struct {
 	adminUser    string
 	adminEmail   string
 	adminPass    string
+	registration string
+	proxies      []string
+	proxyNets    []netip.Prefix // proxies, read
 	privateHosts []string
 	logLevel     string
 	logFormat    string
@@ -55,6 +62,7 @@ const (
 func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.config, fileFlag, "", "YAML file with these settings, by the flags' names")
 	f.StringVar(&o.data, "data", "/var/lib/dunlin", "folder of everything the server keeps")
+	f.StringVar(&o.database, "database", "", "database: a file for SQLite, or postgres://USER:PASSWORD@HOST:PORT/DATABASE, better set by "+envPrefix+"DATABASE (default: dunlin.db in the data folder)")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the HTTP(S) port")
 	f.StringVar(&o.sshListen, "ssh-listen", "127.0.0.1:2222", "address of the SSH port that git pushes to")
 	f.StringVar(&o.host, "host", "", "public host and port by which devices and people reach the HTTP port (default: the listen address)")
@@ -69,14 +77,24 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.adminUser, "admin-user", "admin", "name of the first user, made at the first start")
 	f.StringVar(&o.adminEmail, "admin-email", "", "email address of the first user")
 	f.StringVar(&o.adminPass, "admin-password", "", "password of the first user (default: one is made and printed once); better set by "+envPrefix+"ADMIN_PASSWORD")
+	f.StringVar(&o.registration, "registration", auth.RegistrationInvited, "who may have an account made: open (anybody), invited (who has an invitation, and by administrators) or closed (by administrators alone)")
+	f.StringSliceVar(&o.proxies, "proxy", nil, "with --behind-proxy: address or network of a proxy whose X-Forwarded-For is believed; may be given several times (default: whoever connects)")
 	f.StringSliceVar(&o.privateHosts, "private-host", nil, "host (and port) in a private network that submodules and images of other registries may be fetched from; may be given several times")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 }
 
-// complete fills what no flag said from the environment, then from the file, and checks the result.
+// settingsOf is the flags of o, and nothing else.
+func settingsOf(o *options) *pflag.FlagSet {
+	f := pflag.NewFlagSet("settings", pflag.ContinueOnError)
+	o.flags(f)
+	return f
+}
+
+// complete fills what no flag said from the environment, then from the file, and checks the result. Flags of a command
+// that are no settings of the server are left alone.
 func (o *options) complete(cmd *cobra.Command, environ func(string) (string, bool)) error {
-	flags := cmd.Flags()
+	flags, settings := cmd.Flags(), settingsOf(&options{})
 	var err error
 	set := func(origin, name, value string) {
 		if e := flags.Set(name, value); e != nil && err == nil {
@@ -85,7 +103,7 @@ func (o *options) complete(cmd *cobra.Command, environ func(string) (string, boo
 	}
 	given := map[string]bool{}
 	flags.Visit(func(f *pflag.Flag) { given[f.Name] = true })
-	flags.VisitAll(func(f *pflag.Flag) {
+	settings.VisitAll(func(f *pflag.Flag) {
 		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		if value, ok := environ(name); ok && !given[f.Name] {
 			given[f.Name] = true
@@ -95,7 +113,7 @@ func (o *options) complete(cmd *cobra.Command, environ func(string) (string, boo
 	if err != nil {
 		return err
 	}
-	file, err := readConfig(o.config, flags)
+	file, err := readConfig(o.config, settings)
 	if err != nil {
 		return err
 	}
@@ -184,6 +202,9 @@ func (o *options) check() error {
 	if err != nil {
 		return fault.Newf(fault.Invalid, "--ssh-listen %q is not HOST:PORT", o.sshListen)
 	}
+	if o.database == "" {
+		o.database = filepath.Join(o.data, "dunlin.db")
+	}
 	loopback := isLoopback(host)
 	if o.tls == tlsAuto {
 		switch {
@@ -220,10 +241,37 @@ func (o *options) check() error {
 	default:
 		return fault.Newf(fault.Invalid, "--tls is %q", o.tls).WithHint("choose auto, off, own or files")
 	}
+	switch o.registration {
+	case auth.RegistrationOpen, auth.RegistrationInvited, auth.RegistrationClosed:
+	default:
+		return fault.Newf(fault.Invalid, "--registration is %q", o.registration).WithHint("choose open, invited or closed")
+	}
+	if len(o.proxies) > 0 && !o.behindProxy {
+		return fault.New(fault.Invalid, "--proxy is given, and no proxy is in front of the server").WithHint("add --behind-proxy")
+	}
+	if o.proxyNets, err = networks(o.proxies); err != nil {
+		return err
+	}
 	if o.buildTimeout < minTimeout || o.buildTimeout > maxTimeout {
 		return fault.Newf(fault.Invalid, "--build-timeout is %s", o.buildTimeout).WithHint(fmt.Sprintf("give %s to %s", minTimeout, maxTimeout))
 	}
 	return nil
+}
+
+// networks reads addresses and networks.
+func networks(texts []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if ip, e := netip.ParseAddr(text); e == nil {
+			p, err = ip.Prefix(ip.BitLen())
+		}
+		if err != nil {
+			return nil, fault.Newf(fault.Invalid, "--proxy %q is no address and no network", text).WithHint("for example 10.0.0.2 or 10.0.0.0/8")
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
 }
 
 // hostname is the public host without its port.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"github.com/dunlin/dunlin/internal/fault"
 )
@@ -50,6 +53,23 @@ func TestAFlagGoesBeforeTheEnvironmentAndTheEnvironmentBeforeTheFile(t *testing.
 	}
 }
 
+func TestTheDatabaseIsAFileOfTheDataFolderUnlessItIsSaid(t *testing.T) {
+	for name, c := range map[string]struct {
+		args, file  string
+		environment map[string]string
+		want        string
+	}{
+		"nothing":         {"--data /d", "", nil, "/d/dunlin.db"},
+		"the environment": {"--data /d", "", map[string]string{"DUNLIN_DATABASE": "postgres://h/d"}, "postgres://h/d"},
+		"the file":        {"--data /d", "database: postgres://h/f", nil, "postgres://h/f"},
+		"the flag":        {"--data /d --database /x.db", "database: postgres://h/f", map[string]string{"DUNLIN_DATABASE": "postgres://h/d"}, "/x.db"},
+	} {
+		if o, err := completed(t, strings.Fields(c.args), c.environment, c.file); err != nil || o.database != c.want {
+			t.Errorf("%s: %q, %v; want %q", name, o.database, err, c.want)
+		}
+	}
+}
+
 func TestThePublicAddressFollowsFromTheListenAddressAndTLS(t *testing.T) {
 	for _, c := range []struct {
 		args               string
@@ -85,6 +105,9 @@ func TestSettingsThatCannotWorkAreRefusedWithASentence(t *testing.T) {
 		"files that are not named":     {"--tls files", ""},
 		"another way of TLS":           {"--tls maybe", ""},
 		"no time to build":             {"--build-timeout 1s", ""},
+		"another way to register":      {"--registration perhaps", ""},
+		"a proxy and none in front":    {"--proxy 10.0.0.1", ""},
+		"a proxy that is no address":   {"--behind-proxy --proxy nginx", ""},
 	} {
 		_, err := completed(t, strings.Fields(c.args), nil, c.file)
 		if !fault.Is(err, fault.Invalid) {
@@ -93,5 +116,23 @@ func TestSettingsThatCannotWorkAreRefusedWithASentence(t *testing.T) {
 	}
 	if _, err := completed(t, []string{"--config", "/nowhere"}, nil, ""); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+func TestProxiesAreAddressesOrNetworks(t *testing.T) {
+	o, err := completed(t, strings.Fields("--behind-proxy --proxy 10.1.2.3/8 --proxy 192.0.2.1,fd00::/8"), nil, "")
+	if got := fmt.Sprint(o.proxyNets); err != nil || got != "[10.0.0.0/8 192.0.2.1/32 fd00::/8]" {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+func TestWhatIsNoSettingIsNotReadFromTheEnvironment(t *testing.T) {
+	o := &options{}
+	cmd := &cobra.Command{}
+	o.flags(cmd.Flags())
+	email := cmd.Flags().String("email", "", "of the command itself")
+	set := map[string]string{"DUNLIN_EMAIL": "x", "DUNLIN_DATA": "y"}
+	if err := o.complete(cmd, func(name string) (string, bool) { v, ok := set[name]; return v, ok }); err != nil || *email != "" || o.data != "y" {
+		t.Errorf("email %q, data %q, %v", *email, o.data, err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dunlin/dunlin/internal/asset"
 	"github.com/dunlin/dunlin/internal/auth"
 	"github.com/dunlin/dunlin/internal/build"
 	"github.com/dunlin/dunlin/internal/fault"
@@ -34,9 +35,16 @@ import (
 // grace is what requests under way get to end in when the server stops.
 const grace = 10 * time.Second
 
+// maxHeader bounds the header of a request with its address, in bytes. The longest in use are queries with lists of ids
+// and registry tokens for several repositories.
+const maxHeader = 128 << 10
+
 // errStopping is what those read whose requests the stop breaks off.
 var errStopping = fault.New(fault.Unavailable, "the server is being restarted; a build under way goes on by itself").
 	WithHint("push again in a moment to follow it")
+
+// remembered is how long ago a device may have been heard of to count as one that was here when the server stopped.
+const remembered = time.Hour
 
 // rolloutWatch bounds how long a pusher's terminal follows the devices.
 const rolloutWatch = 10 * time.Minute
@@ -63,6 +71,7 @@ before the file.`,
 		},
 	}
 	o.flags(cmd.Flags())
+	cmd.AddCommand(userCommand())
 	return cmd
 }
 
@@ -80,6 +89,8 @@ type server struct {
 	model    *resource.Model
 	identity *trust.Identity // nil with plain HTTP
 	metrics  *metrics
+	assets   *asset.Store
+	teller   *teller
 }
 
 // serve runs the server until ctx ends.
@@ -100,6 +111,11 @@ func serve(ctx context.Context, o *options, out, errOut io.Writer) (err error) {
 	if err := s.pipeline.Recover(ctx); err != nil {
 		return err
 	}
+	seen, err := s.db.SeenSince(ctx, time.Now().Add(-remembered))
+	if err != nil {
+		return err
+	}
+	s.hub.Remember(seen)
 	web, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "cannot listen on "+o.listen+": "+err.Error()).WithHint("choose another --listen, or stop what listens there")
@@ -117,15 +133,18 @@ func serve(ctx context.Context, o *options, out, errOut io.Writer) (err error) {
 
 // open makes every room and introduces those that must not know each other.
 func (s *server) open(ctx context.Context) (err error) {
-	if s.db, err = store.Open(ctx, filepath.Join(s.data, "dunlin.db")); err != nil {
+	if s.db, err = store.Open(ctx, s.database); err != nil {
 		return err
 	}
 	keys, err := auth.OpenKeyring(filepath.Join(s.data, "keys"))
 	if err != nil {
 		return err
 	}
-	s.auth = &auth.Auth{Store: s.db, Keys: keys, Issuer: s.host, Service: s.host, Log: s.log, BuilderLife: s.buildTimeout + 30*time.Minute}
+	s.auth = &auth.Auth{Store: s.db, Keys: keys, Issuer: s.host, Service: s.host, Log: s.log, BuilderLife: s.buildTimeout + 30*time.Minute,
+		Registration: s.registration, BehindProxy: s.behindProxy, Proxies: s.proxyNets}
 	s.hub = &hub.Hub{Seen: s.db.Seen, Log: s.log}
+	s.teller = newTeller(s.hub, s.db.Fleet, s.log)
+	s.assets = &asset.Store{Dir: filepath.Join(s.data, "assets")}
 	s.logs = &logs.Store{Dir: filepath.Join(s.data, "logs"), Log: s.log}
 	s.metrics = newMetrics(s.hub)
 	if err := s.openTLS(); err != nil {
@@ -154,7 +173,10 @@ func (s *server) open(ctx context.Context) (err error) {
 	}
 	s.model = resource.New(s.db)
 	s.model.SSHFingerprint = auth.ParseSSHKey
+	s.model.Location = s.pipeline.NewLocation
 	s.model.Changed = s.changed
+	s.model.Wrote = s.teller.wrote
+	s.pipeline.Moved = s.teller.moved
 	s.model.Cancelled = s.pipeline.Cancel
 	s.model.DevicesGone = s.devicesGone
 	s.model.Created = func(ctx context.Context, id int64, _ string) error { return s.source.Create(ctx, id) }
@@ -258,7 +280,7 @@ func (s *server) lookup(ctx context.Context, actor fleet.Actor, slug string, wri
 func (s *server) onPush(ctx context.Context, p source.Push, out io.Writer) error {
 	has := func(option string) bool { _, ok := p.Options[option]; return ok }
 	_, err := s.pipeline.Push(ctx, release.Push{
-		Fleet: p.Fleet, User: p.Actor.ID, Ref: p.Ref, GitCommit: p.Commit, Roots: p.Roots, Archive: p.Archive,
+		Fleet: p.Fleet, Actor: p.Actor, Ref: p.Ref, GitCommit: p.Commit, Roots: p.Roots, Archive: p.Archive,
 		Draft: has(source.OptionDraft), NoCache: has(source.OptionNoCache), ForceHistory: has(source.OptionForceHistory),
 	}, out)
 	return err
@@ -310,11 +332,8 @@ func (s *server) run(ctx context.Context, web, git net.Listener) error {
 	requests, abandon := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abandon(nil)
 	var handlers sync.WaitGroup
-	h := &http.Server{
-		Handler: counting(&handlers, s.routes(working)), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		BaseContext: func(net.Listener) context.Context { return requests },
-		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	h := newHTTPServer(counting(&handlers, s.routes(working)), s.log)
+	h.BaseContext = func(net.Listener) context.Context { return requests }
 	g, failed := errgroup.WithContext(working)
 	g.Go(func() error {
 		err := s.serveHTTP(h, web)
@@ -326,6 +345,7 @@ func (s *server) run(ctx context.Context, web, git net.Listener) error {
 	g.Go(func() error { return s.source.ServeSSH(working, git) })
 	g.Go(func() error { return s.source.Run(working) })
 	g.Go(func() error { return s.hub.Run(working) })
+	g.Go(func() error { return s.teller.Run(working) })
 	g.Go(func() error { return s.logs.Run(working) })
 	g.Go(func() error { return s.pipeline.Run(working) })
 	g.Go(func() error { return s.collect(working) })
@@ -349,12 +369,22 @@ func (s *server) run(ctx context.Context, web, git net.Listener) error {
 			err = h.Close()
 		}
 		handlers.Wait() // the database closes after this
+		s.pipeline.Wait()
 		return err
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// newHTTPServer bounds what a request may take before anybody looks at it. What it may take after that is the
+// handlers' business: a push lasts as long as its build.
+func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 }
 
 // counting counts the requests that are being answered.
@@ -384,7 +414,7 @@ func (s *server) serveHTTP(h *http.Server, l net.Listener) error {
 	return h.ServeTLS(l, "", "")
 }
 
-// collect removes images that nobody refers to, once a day.
+// collect removes images and release assets that nobody refers to, once a day.
 func (s *server) collect(ctx context.Context) error {
 	day := time.NewTicker(24 * time.Hour)
 	defer day.Stop()
@@ -402,6 +432,15 @@ func (s *server) collect(ctx context.Context) error {
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("images not collected; tried again tomorrow", "err", err)
+		}
+		files, err := s.db.AssetFiles(ctx)
+		if err == nil {
+			var freed int64
+			freed, err = s.assets.Collect(ctx, func(sha string) bool { return files[sha] }, time.Now())
+			s.log.Info("release assets nobody refers to are removed", "bytes", freed)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("release assets not collected; tried again tomorrow", "err", err)
 		}
 	}
 }

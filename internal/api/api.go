@@ -4,6 +4,7 @@
 package api
 
 import (
+	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/resource"
+	"github.com/dunlin/dunlin/internal/route"
 	"github.com/dunlin/dunlin/internal/wire"
 )
 
@@ -34,22 +37,55 @@ type API struct {
 	Logs   Logs
 	Keys   PublicKeys
 	Config Config
-	Log    *slog.Logger // nil: slog.Default
+	// Link reaches devices, nil reaches none; Supervisors knows how their own APIs are called there.
+	Link        Link
+	Supervisors Supervisors
+	Events      Events // nil: none are told
+	// Assets keeps files, nil keeps none; AssetRows knows whose they are.
+	Assets    Assets
+	AssetRows AssetRows
+	// Builder takes pushes of folders; nil means that this server builds nothing.
+	Builder Builder
+	// Fetch downloads a source that is named by its url, and reaches no private network; set if Builder is.
+	Fetch func(ctx context.Context, url string) (io.ReadCloser, error)
+	Log   *slog.Logger // nil: slog.Default
 	// Heartbeat is the time between two signs of life of a log stream; 0 means the protocol's 58 s.
 	Heartbeat time.Duration
+	// Sight is how long what a reader of events may see is believed; 0 means 3 s.
+	Sight time.Duration
 	// BodyTimeout is how long a body may take to arrive; 0 means 30 s.
 	BodyTimeout time.Duration
 }
 
 // Auth knows who is asking; auth.Auth is one.
 type Auth interface {
-	// Request is who sent r: the zero Actor if r has no credentials, fault.Unauthenticated if they are not good.
+	// Request is who sent r: an Actor of kind Nobody if r has no credentials, fault.Unauthenticated if they are not good.
 	Request(r *http.Request) (fleet.Actor, error)
 	// Fresh is nil if r comes with a session whose user gave a password just now.
 	Fresh(r *http.Request) error
-	Login(ctx context.Context, username, password, remoteIP string) (session string, err error)
+	// Address is the IP address a request came from, through whatever proxies.
+	Address(r *http.Request) string
+	Login(ctx context.Context, username, password, address string) (session string, err error)
 	Refresh(ctx context.Context, actor fleet.Actor, password string) (session string, err error)
+	// Sibling is another session of the user whose session is given, as fresh as that one.
+	Sibling(ctx context.Context, session string) (sibling string, actor fleet.Actor, err error)
 	NewKey(ctx context.Context, spec auth.KeySpec) (secret string, err error)
+	// Link is what an address carries instead of the actor's credentials, and Linked who one was made for;
+	// fault.Unauthenticated once it is good no more.
+	Link(actor fleet.Actor) string
+	Linked(ctx context.Context, link string) (fleet.Actor, error)
+	Register(ctx context.Context, by fleet.Actor, account auth.NewAccount) (session string, err error)
+	ChangePassword(ctx context.Context, actor fleet.Actor, current, password string) (session string, err error)
+	DeleteAccount(ctx context.Context, actor fleet.Actor) error
+	// Invitation is what the token of one is for; Accept makes the actor a member by it, Decline uses it up.
+	Invitation(ctx context.Context, token string) (auth.Invitation, error)
+	Accept(ctx context.Context, actor fleet.Actor, token string) (auth.Invitation, error)
+	Decline(ctx context.Context, actor fleet.Actor, token string) error
+	// Fleet finds the fleet of a slug for an actor who may see its source; one that is not there and one that is
+	// somebody else's are the same fault.NotFound.
+	Fleet(ctx context.Context, actor fleet.Actor, slug string) (fleet.Fleet, error)
+	// MayPush is nil if the actor may read a fleet's source, or write it.
+	MayPush(ctx context.Context, actor fleet.Actor, fleetID int64, write bool) error
 }
 
 // Logs has the devices' logs; logs.Store is one.
@@ -66,24 +102,29 @@ type PublicKeys interface {
 	AuthorizedKeys(ctx context.Context, username string, fleet int64) ([]string, error)
 }
 
-// Config is what the server says of itself to anyone.
-type Config struct {
-	Deployment   string `json:"deployment"`
-	GitServerURL string `json:"gitServerUrl"` // ssh://HOST:PORT
-	APIURL       string `json:"apiUrl"`
-}
-
 // call is the handler of one route. An error is answered in the protocol's way.
 type call func(w http.ResponseWriter, r *http.Request, actor fleet.Actor) error
 
-// Handler serves all routes of this room, each with and without a slash at its end. What it does not know is 404.
-func (a *API) Handler() http.Handler {
-	mux := http.NewServeMux()
+// Handler serves all routes of this room. What it does not know is 404.
+func (a *API) Handler() http.Handler { return CORS(a.Routes().Handler()) }
+
+// Routes are the handlers of this room by pattern.
+func (a *API) Routes() route.Table {
+	table := route.Table{}
 	for pattern, f := range map[string]call{
 		"GET /user/v1/refresh-token":                  a.refresh,
 		"POST /user/v1/refresh-token":                 a.refresh,
 		"GET /user/v1/whoami":                         a.user,
 		"GET /actor/v1/whoami":                        a.actor,
+		"POST /user/register":                         a.register,
+		"POST /user/v1/password":                      a.password,
+		"DELETE /user/v1/account":                     a.deleteAccount,
+		"GET /org/v1/invitation/{token}":              a.invitation,
+		"POST /org/v1/invitation/{token}":             a.accept,
+		"DELETE /org/v1/invitation/{token}":           a.decline,
+		"GET /user/v1/invitation/{token}":             a.invitation,
+		"POST /user/v1/invitation/{token}":            a.accept,
+		"DELETE /user/v1/invitation/{token}":          a.decline,
 		"GET /auth/v1/public-keys/{username}":         a.publicKeys,
 		"POST /application/{id}/generate-api-key":     a.fleetKey,
 		"POST /api-key/application/{id}/provisioning": a.fleetKey,
@@ -92,22 +133,39 @@ func (a *API) Handler() http.Handler {
 		"POST /api-key/v1":                            a.key,
 		"POST /api-key/v2":                            a.keyWithExpiry,
 		"GET /device/v2/{uuid}/logs":                  a.logs,
+		"GET /events":                                 a.events,
+		"GET /download-config":                        a.downloadConfig,
+		"POST /download-config":                       a.downloadConfig,
+		"GET /download":                               a.download,
+		"POST /supervisor/{path...}":                  a.supervisor,
+		"POST /application/{id}/restart":              a.restartFleet,
 	} {
-		handler := a.known(f)
-		mux.Handle(pattern, handler)
-		mux.Handle(pattern+"/{$}", handler)
+		table[pattern] = a.known(f)
 	}
 	for pattern, f := range map[string]call{
-		"POST /login_":     a.login,
-		"GET /config":      a.config,
-		"GET /config/vars": a.configVars,
+		"POST /login_":                a.login,
+		"GET /login/cli/{callback}":   a.cliLogin,
+		"POST /login/cli/{callback}":  a.cliLoggingIn,
+		"GET /login/cli/page.css":     a.loginStyle,
+		"GET /config":                 a.config,
+		"GET /config/vars":            a.configVars,
+		"GET /assets/{id}":            a.assetFile,
+		"GET /device-types/v1":        a.deviceTypes,
+		"GET /device-types/v1/{slug}": a.deviceType,
+		"GET /device-types/v1/{slug}/images/{version}/download-size": a.downloadSize,
 	} {
-		handler := a.open(f)
-		mux.Handle(pattern, handler)
-		mux.Handle(pattern+"/{$}", handler)
+		table[pattern] = a.open(f)
 	}
-	mux.Handle("/v7/", a.known(resources(a.Model)))
-	return CORS(mux)
+	// Bodies of any size, which these read as they come and bound themselves.
+	table["PUT /assets/uploads/{upload}/{part}"] = a.answered(a.putPart)
+	if a.Builder != nil {
+		table["POST /v3/build"] = a.streaming(a.build)
+		table["POST /v3/buildFromUrl"] = a.known(a.buildFromURL)
+	}
+	table["/v7/"] = a.streaming(a.v7(resources(a.Model)))
+	table["/v6/"] = a.known(resources(a.Model)) // it has no assets
+	table["/resin/"] = table["/v6/"]
+	return table
 }
 
 // CORS lets web pages of any origin call next (protocol §0). That gives them nothing: every call carries its
@@ -117,8 +175,8 @@ func CORS(next http.Handler) http.Handler {
 		h := w.Header()
 		h.Set("Access-Control-Allow-Origin", "*")
 		h.Set("Access-Control-Allow-Methods", "GET, PUT, POST, PATCH, DELETE, OPTIONS, HEAD")
-		h.Set("Access-Control-Allow-Headers", "Content-Type, Authorization, Application-Record-Count, MaxDataServiceVersion, X-Requested-With, X-Balena-Client")
-		h.Set("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+		h.Set("Access-Control-Allow-Headers", "Content-Type, Authorization, Application-Record-Count, MaxDataServiceVersion, X-Requested-With, X-Balena-Client, Last-Event-ID, Range")
+		h.Set("Access-Control-Expose-Headers", "ETag, X-Request-Id, Retry-After")
 		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 			h.Set("Access-Control-Max-Age", "86400")
 			w.WriteHeader(http.StatusNoContent)
@@ -129,18 +187,32 @@ func CORS(next http.Handler) http.Handler {
 }
 
 // known finds out who asks before f is called. Nobody is an actor too: f decides.
-func (a *API) known(f call) http.Handler {
-	return a.open(func(w http.ResponseWriter, r *http.Request, _ fleet.Actor) error {
+func (a *API) known(f call) http.Handler { return a.open(a.asked(f)) }
+
+// streaming is known for an f that reads the body as it comes, however long it is and takes.
+func (a *API) streaming(f call) http.Handler { return a.answered(a.asked(f)) }
+
+func (a *API) asked(f call) call {
+	return func(w http.ResponseWriter, r *http.Request, _ fleet.Actor) error {
 		actor, err := a.Auth.Request(r)
 		if err != nil {
 			return err
 		}
 		return f(w, r, actor)
+	}
+}
+
+// open calls f for anyone, with a body that is bounded in size and time.
+func (a *API) open(f call) http.Handler {
+	return a.answered(func(w http.ResponseWriter, r *http.Request, actor fleet.Actor) error {
+		a.hurry(w, r)
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		return f(w, r, actor)
 	})
 }
 
-// open calls f for anyone and answers its error.
-func (a *API) open(f call) http.Handler {
+// answered calls f and answers its error.
+func (a *API) answered(f call) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var random [8]byte
 		_, _ = rand.Read(random[:]) // it never fails
@@ -148,8 +220,6 @@ func (a *API) open(f call) http.Handler {
 		w.Header().Set("X-Request-Id", id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
-		a.hurry(w, r)
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		if err := f(w, r, fleet.Actor{}); err != nil {
 			a.refuse(w, r, id, err)
 		}
@@ -193,18 +263,30 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, id string, err erro
 	case fault.Unavailable:
 		w.Header().Set("Retry-After", "5")
 		a.log().Warn("request failed", "method", r.Method, "path", r.URL.Path, "request", id, "err", err)
+	case fault.Limited:
+		retryAfter(w, err)
 	case fault.Conflict:
+		if strings.HasPrefix(r.URL.Path, "/v3/") {
+			break // the builder's clients print what they get
+		}
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(http.StatusConflict)
 		_ = json.NewEncoder(w).Encode(text)
 		return
 	case fault.Denied:
 		// Of a resource, no permission and no credentials are one answer.
-		if strings.HasPrefix(r.URL.Path, "/v7/") {
+		if root(r.URL.Path) != "" {
 			kind = fault.Unauthenticated
 		}
 	}
 	say(w, statuses[kind], text)
+}
+
+// retryAfter passes on how long it makes no sense to try again.
+func retryAfter(w http.ResponseWriter, err error) {
+	if seconds := fault.RetryAfter(err); seconds > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(seconds))
+	}
 }
 
 // say answers with plain text.
@@ -225,7 +307,51 @@ func show(w http.ResponseWriter, v any) error {
 	return nil
 }
 
-// body reads what a request carries.
+// showLarge is show for what may be large.
+func showLarge(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	send(w, r, http.StatusOK, body)
+	return nil
+}
+
+// worthwhile is the size of a body from which on it is compressed, in bytes.
+const worthwhile = 4 << 10
+
+// send answers with JSON that is encoded already, compressed if that is worthwhile and the client takes it.
+func send(w http.ResponseWriter, r *http.Request, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Add("Vary", "Accept-Encoding")
+	if len(body) < worthwhile || r.Method == http.MethodHead || !takesGzip(r) {
+		w.WriteHeader(status)
+		_, _ = w.Write(body)
+		return
+	}
+	h.Set("Content-Encoding", "gzip")
+	w.WriteHeader(status)
+	z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // it knows the level
+	_, _ = z.Write(body)
+	_ = z.Close()
+}
+
+// takesGzip reports whether a client says that it takes compressed answers (RFC 9110 §12.5.3).
+func takesGzip(r *http.Request) bool {
+	for _, given := range r.Header.Values("Accept-Encoding") {
+		for part := range strings.SplitSeq(given, ",") {
+			coding, weight, _ := strings.Cut(strings.TrimSpace(part), ";")
+			if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+				q, err := strconv.ParseFloat(strings.TrimPrefix(strings.ReplaceAll(weight, " ", ""), "q="), 64)
+				return err != nil || q > 0
+			}
+		}
+	}
+	return false
+}
+
+// body reads what a request carries, JSON nearly always.
 func body(r *http.Request) ([]byte, error) {
 	b, err := io.ReadAll(r.Body)
 	var long *http.MaxBytesError
@@ -235,7 +361,7 @@ func body(r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "the body cannot be read")
 	}
-	return b, nil
+	return b, shallow(b)
 }
 
 // decode reads what a request carries as JSON. Nothing at all leaves v as it is.

@@ -23,12 +23,12 @@ type wanted struct {
 	ExpiryDate  json.RawMessage `json:"expiryDate"` // a time, null, or not there
 }
 
-// spec is the key as auth makes it, for the holder that holds it.
-func (k wanted) spec(holder int64, role string) (s auth.KeySpec, err error) {
+// spec is the key as auth makes it, for the holder that holds it, when by asks for it.
+func (k wanted) spec(by fleet.Actor, holder int64, role string) (s auth.KeySpec, err error) {
 	if len(k.Name) > 50 || len(k.Description) > 150 {
 		return s, fault.New(fault.Invalid, "an API key's name has at most 50 bytes, its description at most 150")
 	}
-	s = auth.KeySpec{Actor: holder, Role: role, Name: k.Name, Description: k.Description, Secret: k.APIKey}
+	s = auth.KeySpec{Actor: holder, Role: role, Name: k.Name, Description: k.Description, Secret: k.APIKey, By: by}
 	if len(k.ExpiryDate) == 0 || string(k.ExpiryDate) == "null" {
 		return s, nil
 	}
@@ -41,8 +41,8 @@ func (k wanted) spec(holder int64, role string) (s auth.KeySpec, err error) {
 }
 
 // issue answers with a new key.
-func (a *API) issue(w http.ResponseWriter, r *http.Request, k wanted, holder int64, role string) error {
-	spec, err := k.spec(holder, role)
+func (a *API) issue(w http.ResponseWriter, r *http.Request, by fleet.Actor, k wanted, holder int64, role string) error {
+	spec, err := k.spec(by, holder, role)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (a *API) held(w http.ResponseWriter, r *http.Request, actor fleet.Actor, re
 	if err != nil {
 		return err
 	}
-	return a.issue(w, r, k, holder, role)
+	return a.issue(w, r, actor, k, holder, role)
 }
 
 // fleetKey makes a provisioning key of a fleet.
@@ -105,7 +105,7 @@ func (a *API) own(w http.ResponseWriter, r *http.Request, actor fleet.Actor, k w
 	if err := a.Auth.Fresh(r); err != nil {
 		return err
 	}
-	return a.issue(w, r, k, actor.Actor, role)
+	return a.issue(w, r, actor, k, actor.Actor, role)
 }
 
 // key makes a key of any kind.

@@ -61,7 +61,7 @@ func (a *API) logs(w http.ResponseWriter, r *http.Request, actor fleet.Actor) er
 		return err
 	}
 	if stream {
-		return a.stream(w, r, uuid, count, since)
+		return a.follow(w, r, uuid, count, since)
 	}
 	lines, err := a.Logs.Tail(r.Context(), uuid, count, since)
 	if err != nil {
@@ -84,9 +84,10 @@ func start(given string) (time.Time, error) {
 	return odata.ParseTime(given)
 }
 
-// stream sends lines as they come, and an empty one now and then, so that both ends know the other is there. Once it
-// has begun there is no error to answer with: the stream ends, and the reader comes again.
-func (a *API) stream(w http.ResponseWriter, r *http.Request, uuid string, count int, since time.Time) error {
+// follow sends lines as they come, and an empty one now and then, so that both ends know the other is there; it ends
+// then, too, if the reader's credentials or his sight of the device have ended. Once it has begun there is no error to
+// answer with: the stream ends, and the reader comes again.
+func (a *API) follow(w http.ResponseWriter, r *http.Request, uuid string, count int, since time.Time) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	rc := http.NewResponseController(w)
@@ -99,6 +100,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, uuid string, count 
 		mu.Lock()
 		defer mu.Unlock()
 		_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // HTTP/2 ends a stream at its deadline, whatever it does then
 		if _, err := w.Write(line); err != nil {
 			return err
 		}
@@ -120,7 +122,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, uuid string, count 
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				if send([]byte("\n")) != nil {
+				if !a.stillSees(r, uuid) || send([]byte("\n")) != nil {
 					cancel()
 					return
 				}
@@ -144,4 +146,18 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, uuid string, count 
 		a.log().Info("log stream ended", "device", uuid, "err", err)
 	}
 	return nil
+}
+
+// stillSees reports whether who sent a request some time ago could send it now. What cannot be found out ends nothing.
+func (a *API) stillSees(r *http.Request, uuid string) bool {
+	actor, err := a.Auth.Request(r)
+	if fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.Limited) {
+		return false
+	}
+	var device struct{ UUID string }
+	found := true
+	if err == nil {
+		found, err = a.Model.Find(r.Context(), actor, "device(uuid='"+uuid+"')", "$select=uuid", &device)
+	}
+	return found || err != nil
 }

@@ -7,7 +7,9 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dunlin/dunlin/internal/fault"
@@ -23,12 +25,20 @@ type Auth struct {
 	Issuer, Service string
 	// BuilderLife is how long a builder's registry token is good; 0 means 2 hours, longer than a build may take.
 	BuilderLife time.Duration
+	// Registration is who may have an account made, one of the Registration constants; "" means closed.
+	Registration string
+	// BehindProxy: requests come through a proxy that says in X-Forwarded-For where from. Proxies are the addresses of
+	// such proxies: the one that connects, if there are any here, and those before it. Without, whoever connects is one.
+	BehindProxy bool
+	Proxies     []netip.Prefix
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Log may be nil.
 	Log *slog.Logger
 
-	passwords passwords
+	hashing hashing
+	once    sync.Once // of limits
+	limits  *limits
 }
 
 // maxToken bounds what is looked at as a token, in bytes. A session has about 350.
@@ -42,13 +52,25 @@ func errCredentials() error {
 
 // Request finds out who sent a request: by an Authorization header (Bearer with a session or an API key, or Basic
 // with one of them as the password, whatever the user name), else by an apikey in the query. A request without any
-// credentials is nobody's: the zero Actor. Wrong credentials are fault.Unauthenticated, never nobody.
+// credentials is nobody's: an Actor with an address and nothing else. Wrong credentials are fault.Unauthenticated, never
+// nobody; very many of them from one place are fault.Limited, while good ones from there pass.
 func (a *Auth) Request(r *http.Request) (fleet.Actor, error) {
+	address := a.Address(r)
 	token, given := credentials(r)
 	if !given {
-		return fleet.Actor{}, nil
+		return fleet.Actor{Address: address}, nil
 	}
-	return a.Token(r.Context(), token)
+	actor, err := a.Token(r.Context(), token)
+	if fault.Is(err, fault.Unauthenticated) {
+		if wait := a.bounds().tokens.take(a.now(), place(address)); wait > 0 {
+			return fleet.Actor{}, limited("too many wrong keys and sessions", wait)
+		}
+	}
+	if err != nil {
+		return fleet.Actor{}, err
+	}
+	actor.Address = address
+	return actor, nil
 }
 
 // Token is who holds a session or an API key.
@@ -103,21 +125,46 @@ func credentials(r *http.Request) (token string, given bool) {
 	return token, token != ""
 }
 
-// MayPush says whether an actor may read a fleet's source, or write it. Only members of the fleet's organization
-// may do either; for others the fleet is not there, and for devices and provisioning keys no source is.
+// May says whether a user's rank in a fleet is need or more. Who may not even look is told that the fleet is not
+// there. Keys of devices and fleets have no rank: what they may do is for others to say.
+func (a *Auth) May(ctx context.Context, actor fleet.Actor, fleetID int64, need fleet.Rank) error {
+	switch actor.Kind {
+	case fleet.UserActor:
+	case fleet.Nobody:
+		return fault.New(fault.Unauthenticated, "who is asking is not known").WithHint("log in, or send an API key")
+	default:
+		return fault.Newf(fault.Denied, "a key of one %s may not do this", actor.Kind)
+	}
+	rank, err := a.Store.Rank(ctx, actor.ID, fleetID)
+	switch {
+	case err != nil:
+		return err
+	case rank < fleet.Observer:
+		return fault.New(fault.NotFound, "there is no such fleet")
+	case rank < need:
+		return fault.New(fault.Denied, "your role in this fleet does not allow it").
+			WithHint("ask an owner of the organization for the role of " + roleOf[need])
+	}
+	return nil
+}
+
+// roleOf is what an owner has to give somebody who needs a rank.
+var roleOf = map[fleet.Rank]string{
+	fleet.Observer: "observer", fleet.Operator: "operator", fleet.Developer: "developer", fleet.Owner: "owner",
+}
+
+// MayPush says whether an actor may read a fleet's source, or write it. Both are for developers: source has what a
+// release has not, and who may read it may also see every version of it. For devices and provisioning keys no source
+// is.
 func (a *Auth) MayPush(ctx context.Context, actor fleet.Actor, fleetID int64, write bool) error {
 	if err := onlyUsers(actor, write); err != nil {
 		return err
 	}
-	member, err := a.Store.Member(ctx, actor.ID, fleetID)
-	if err == nil && !member {
-		return fault.New(fault.NotFound, "there is no such fleet")
-	}
-	return err
+	return a.May(ctx, actor, fleetID, fleet.Developer)
 }
 
-// Fleet finds the fleet whose source an actor asks for by its slug, in any case of letters. A fleet that is not
-// there and one that is somebody else's are the same fault.NotFound.
+// Fleet finds a fleet that a user may at least look at by its slug, in any case of letters. A fleet that is not there
+// and one that is somebody else's are the same fault.NotFound.
 func (a *Auth) Fleet(ctx context.Context, actor fleet.Actor, slug string) (fleet.Fleet, error) {
 	if err := onlyUsers(actor, false); err != nil {
 		return fleet.Fleet{}, err

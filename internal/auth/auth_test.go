@@ -7,16 +7,17 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/store/storetest"
 )
 
 // world is a server's database with two tenants: ada, who has the fleets home and barn, and eve, who has lair.
@@ -35,18 +36,15 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := store.Open(t.Context(), filepath.Join(dir, "dunlin.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := storetest.Open(t)
 	keys, err := OpenKeyring(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{t: t, now: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)}
+	db.Now = func() time.Time { return w.now }
 	w.Auth = &Auth{Store: db, Keys: keys, Issuer: "dunlin.test:443", Service: "dunlin.test:443",
-		Now: func() time.Time { return w.now }, Log: slog.New(slog.NewTextHandler(&w.log, nil))}
+		Now: db.Now, Log: slog.New(slog.NewTextHandler(&w.log, nil))}
 	w.ada, w.eve = w.user("ada"), w.user("eve")
 	w.home, w.porch, w.porchKey = w.fleet(w.ada, "home")
 	w.barn, w.gate, _ = w.fleet(w.ada, "barn")
@@ -97,13 +95,13 @@ func (w *world) fleet(owner fleet.User, name string) (fleet.Fleet, fleet.Device,
 	return f, d, key
 }
 
-// image makes an image of a release of a fleet; its repository is made of 32 times a letter.
+// image makes an image of a release of a fleet that a user makes, not the server; its repository is made of 32 times a letter.
 func (w *world) image(f fleet.Fleet, letter string, status fleet.Status) string {
 	w.t.Helper()
 	repository := "v2/" + strings.Repeat(letter, 32)
 	w.write(`INSERT INTO services (created_at, modified_at, fleet, name) VALUES (1, 1, $1, 'main') ON CONFLICT DO NOTHING`, f.ID)
-	w.write(`INSERT INTO releases (created_at, modified_at, fleet, commit_id, status, start_timestamp, update_timestamp)
-		VALUES (1, 1, $1, $2, $3, 1, 1)`, f.ID, repository, status)
+	w.write(`INSERT INTO releases (created_at, modified_at, fleet, commit_id, status, start_timestamp, update_timestamp, deployed)
+		VALUES (1, 1, $1, $2, $3, 1, 1, TRUE)`, f.ID, repository, status)
 	w.write(`INSERT INTO images (created_at, modified_at, service, location, repository, status, start_timestamp)
 		SELECT 1, 1, id, 'host/' || $2, $2, $3, 1 FROM services WHERE fleet = $1`, f.ID, repository, status)
 	w.write(`INSERT INTO release_images (created_at, modified_at, image, release)
@@ -158,9 +156,15 @@ func (w *world) refused(what, authorization string) {
 
 func TestARequestIsFromWhoeverItsCredentialsBelongTo(t *testing.T) {
 	w := newWorld(t)
-	ada := fleet.Actor{Kind: fleet.UserActor, Actor: w.ada.Actor, ID: w.ada.ID, Name: "ada"}
-	porch := fleet.Actor{Kind: fleet.DeviceActor, Actor: w.porch.Actor, ID: w.porch.ID, Fleet: w.home.ID, Name: w.porch.UUID}
-	home := fleet.Actor{Kind: fleet.FleetActor, Actor: w.home.Actor, ID: w.home.ID, Fleet: w.home.ID, Name: "ada/home"}
+	const from = "192.0.2.1" // as httptest has it
+	nobody := fleet.Actor{Address: from}
+	ada := fleet.Actor{Kind: fleet.UserActor, Actor: w.ada.Actor, ID: w.ada.ID, Name: "ada", Address: from}
+	eve := fleet.Actor{Kind: fleet.UserActor, Actor: w.eve.Actor, ID: w.eve.ID, Name: "eve", Address: from, Administrator: true}
+	porch := fleet.Actor{Kind: fleet.DeviceActor, Actor: w.porch.Actor, ID: w.porch.ID, Fleet: w.home.ID, Name: w.porch.UUID, Address: from}
+	home := fleet.Actor{Kind: fleet.FleetActor, Actor: w.home.Actor, ID: w.home.ID, Fleet: w.home.ID, Name: "ada/home", Address: from}
+	if err := w.Store.SetAdministrator(t.Context(), fleet.Actor{}, w.eve.ID, true); err != nil {
+		t.Fatal(err)
+	}
 	session := w.session(w.ada)
 	userKey := w.key(KeySpec{Actor: w.ada.Actor, Role: fleet.RoleUser})
 	fleetKey := w.key(KeySpec{Actor: w.home.Actor, Role: fleet.RoleProvisioning, Expiry: w.now.Add(time.Minute)})
@@ -168,8 +172,10 @@ func TestARequestIsFromWhoeverItsCredentialsBelongTo(t *testing.T) {
 		what, authorization, target string
 		want                        fleet.Actor
 	}{
-		{"nothing at all", "", "/", fleet.Actor{}},
-		{"an empty key in the query", "", "/?apikey=", fleet.Actor{}},
+		{"nothing at all", "", "/", nobody},
+		{"an empty key in the query", "", "/?apikey=", nobody},
+		{"an administrator's session", "Bearer " + w.session(w.eve), "/", eve},
+		{"an administrator's key", "Bearer " + w.key(KeySpec{Actor: w.eve.Actor, Role: fleet.RoleUser}), "/", eve},
 		{"a session", "Bearer " + session, "/", ada},
 		{"a scheme in small letters", "bearer " + session, "/", ada},
 		{"a scheme in capitals and more space", "BEARER   " + session + " ", "/", ada},
@@ -229,7 +235,7 @@ func TestWrongCredentialsAreNotNobodys(t *testing.T) {
 
 func TestASessionEndsWithTimePasswordAndUser(t *testing.T) {
 	w := newWorld(t)
-	w.passwords.memory = 64
+	w.hashing.memory = 64
 	session := "Bearer " + w.session(w.ada)
 	w.now = w.now.Add(sessionLife - time.Second)
 	if _, err := w.ask(session, "/"); err != nil {
@@ -239,7 +245,7 @@ func TestASessionEndsWithTimePasswordAndUser(t *testing.T) {
 	w.refused("a session of 7 days ago", session)
 
 	session = "Bearer " + w.session(w.ada)
-	if err := w.SetPassword(t.Context(), w.ada.ID, "another password"); err != nil {
+	if err := w.SetPassword(t.Context(), fleet.Actor{}, w.ada.ID, "another password"); err != nil {
 		t.Fatal(err)
 	}
 	w.refused("a session from before the new password", session)
@@ -247,7 +253,7 @@ func TestASessionEndsWithTimePasswordAndUser(t *testing.T) {
 	session = "Bearer " + w.session(w.ada)
 	w.write(`DELETE FROM users WHERE id = $1`, w.ada.ID)
 	w.refused("a session of a deleted user", session)
-	if err := w.SetPassword(t.Context(), w.ada.ID, "another password"); !fault.Is(err, fault.NotFound) {
+	if err := w.SetPassword(t.Context(), fleet.Actor{}, w.ada.ID, "another password"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("a password for a deleted user: %v", err)
 	}
 }
@@ -304,7 +310,112 @@ func TestAKeyStopsWhenItExpiresIsRevokedOrItsHolderGoes(t *testing.T) {
 	w.refused("the key of a device whose fleet is gone", "Bearer "+w.trapKey)
 }
 
-func TestSourceIsForMembersOnly(t *testing.T) {
+// The ranks: what each role in the fleet's organization, in the fleet alone, or in a team that has the fleet opens.
+func TestSourceIsForDevelopersOnly(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	join := map[string]func(user int64, role string){
+		"organization": func(user int64, role string) {
+			w.write(`INSERT INTO organization_memberships (created_at, modified_at, user_id, organization, role)
+				SELECT 1, 1, $1, $2, id FROM roles WHERE name = $3`, user, w.home.Organization, role)
+		},
+		"fleet": func(user int64, role string) {
+			w.write(`INSERT INTO fleet_memberships (created_at, modified_at, user_id, fleet, role)
+				SELECT 1, 1, $1, $2, id FROM roles WHERE name = $3`, user, w.home.ID, role)
+		},
+		"team": func(user int64, role string) {
+			w.write(`INSERT INTO teams (created_at, modified_at, organization, name) VALUES (1, 1, $1, $2)`, w.home.Organization, "team "+role)
+			w.write(`INSERT INTO team_memberships (created_at, modified_at, user_id, team) SELECT 1, 1, $1, MAX(id) FROM teams`, user)
+			w.write(`INSERT INTO team_fleets (created_at, modified_at, team, fleet, role)
+				SELECT 1, 1, (SELECT MAX(id) FROM teams), $1, id FROM roles WHERE name = $2`, w.home.ID, role)
+		},
+	}
+	for _, c := range []struct {
+		way, role        string
+		look, push, keys bool
+	}{
+		{"organization", "owner", true, true, true},
+		{"organization", "administrator", true, true, true},
+		{"organization", "developer", true, true, true},
+		{"organization", "operator", true, false, true},
+		{"organization", "observer", true, false, false},
+		{"organization", "member", false, false, false},
+		{"fleet", "developer", true, true, true},
+		{"fleet", "operator", true, false, true},
+		{"fleet", "observer", true, false, false},
+		{"team", "developer", true, true, true},
+		{"team", "operator", true, false, true},
+		{"team", "observer", true, false, false},
+		{"fleet", "", false, false, false}, // nobody there
+	} {
+		u := w.user("x-" + c.way + "-" + c.role + "-x")
+		if c.role != "" {
+			join[c.way](u.ID, c.role)
+		}
+		who := fleet.Actor{Kind: fleet.UserActor, ID: u.ID, Name: u.Username}
+		what := c.role + " of the " + c.way
+		if _, err := w.Fleet(ctx, who, "ada/home"); fault.Is(err, fault.NotFound) == c.look || err != nil == c.look {
+			t.Errorf("%s looks for the fleet: %v", what, err)
+		}
+		refusal := fault.NotFound
+		if c.look {
+			refusal = fault.Denied
+		}
+		for _, write := range []bool{false, true} {
+			if err := w.MayPush(ctx, who, w.home.ID, write); err == nil != c.push || !c.push && !fault.Is(err, refusal) {
+				t.Errorf("%s and source, write %v: %v", what, write, err)
+			}
+		}
+		for _, other := range []fleet.Fleet{w.barn, w.lair} {
+			if c.way == "organization" && other.ID == w.barn.ID {
+				continue
+			}
+			if err := w.May(ctx, who, other.ID, fleet.Observer); !fault.Is(err, fault.NotFound) {
+				t.Errorf("%s and another fleet: %v", what, err)
+			}
+		}
+		token, err := w.RegistryToken(ctx, who, []string{"repository:" + w.running + ":pull,push", "repository:" + w.done + ":pull,push"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pull, both := []string{}, []string{}
+		if c.look {
+			pull, both = []string{"pull"}, []string{"pull"}
+		}
+		if c.push {
+			both = append(both, "push")
+		}
+		want := []scope{{"repository", w.running, both}, {"repository", w.done, pull}}
+		if diff := cmp.Diff(want, w.claims(token).Access); diff != "" {
+			t.Errorf("%s and images:\n%s", what, diff)
+		}
+		w.write(`INSERT INTO ssh_keys (created_at, modified_at, user_id, title, public_key, fingerprint) VALUES (1, 1, $1, 't', 'key', $2)`, u.ID, u.Username)
+		if keys, err := w.Store.AuthorizedKeys(ctx, u.Username, w.home.ID); err != nil || len(keys) == 1 != c.keys {
+			t.Errorf("%s and the devices' shells: %v, %v", what, keys, err)
+		}
+		if keys, err := w.Store.AuthorizedKeys(ctx, u.Username, w.lair.ID); err != nil || len(keys) > 0 {
+			t.Errorf("%s and the shells of other devices: %v, %v", what, keys, err)
+		}
+	}
+}
+
+func TestTheHighestOfSeveralRolesCounts(t *testing.T) {
+	w := newWorld(t)
+	bob := w.user("bob")
+	for role, want := range map[string]fleet.Rank{"observer": fleet.Observer, "developer": fleet.Developer} {
+		w.write(`DELETE FROM fleet_memberships`)
+		w.write(`INSERT INTO fleet_memberships (created_at, modified_at, user_id, fleet, role) SELECT 1, 1, $1, $2, id FROM roles WHERE name = $3`,
+			bob.ID, w.home.ID, role)
+		w.write(`DELETE FROM organization_memberships WHERE user_id = $1`, bob.ID)
+		w.write(`INSERT INTO organization_memberships (created_at, modified_at, user_id, organization, role)
+			SELECT 1, 1, $1, $2, id FROM roles WHERE name = 'observer'`, bob.ID, w.home.Organization)
+		if got, err := w.Store.Rank(t.Context(), bob.ID, w.home.ID); got != want || err != nil {
+			t.Errorf("%s of the fleet, observer of the organization: rank %d, %v", role, got, err)
+		}
+	}
+}
+
+func TestSourceIsForUsersOnly(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	ada := fleet.Actor{Kind: fleet.UserActor, ID: w.ada.ID, Name: "ada"}
@@ -332,6 +443,9 @@ func TestSourceIsForMembersOnly(t *testing.T) {
 		} {
 			if err := w.MayPush(ctx, c.actor, c.fleet, write); !fault.Is(err, c.want) {
 				t.Errorf("%s, write %v: got %v, want %v", c.who, write, err, c.want)
+			}
+			if err := w.May(ctx, c.actor, c.fleet, fleet.Observer); !fault.Is(err, c.want) {
+				t.Errorf("%s: got %v, want %v", c.who, err, c.want)
 			}
 		}
 		if err := w.MayPush(ctx, ada, w.home.ID, write); err != nil {

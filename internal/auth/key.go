@@ -20,7 +20,8 @@ type KeySpec struct {
 	Role              string // a fleet.Role that fits the actor's kind
 	Name, Description string // a named-user-api-key needs a name
 	Expiry            time.Time
-	Secret            string // chosen by a device; "" lets the server make one
+	Secret            string      // chosen by a device; "" lets the server make one
+	By                fleet.Actor // who makes it; the zero Actor is the server itself
 }
 
 var keyText = regexp.MustCompile(`^[A-Za-z0-9_-]{32,255}$`)
@@ -43,7 +44,7 @@ func (a *Auth) NewKey(ctx context.Context, spec KeySpec) (secret string, err err
 		return "", fault.New(fault.Invalid, "the expiry date has passed already")
 	}
 	if _, err := a.Store.AddKey(ctx, store.NewKey{Actor: spec.Actor, Role: spec.Role, Hash: HashKey(secret),
-		Name: spec.Name, Description: spec.Description, Expiry: spec.Expiry}); err != nil {
+		Name: spec.Name, Description: spec.Description, Expiry: spec.Expiry, By: spec.By}); err != nil {
 		return "", err
 	}
 	return secret, nil

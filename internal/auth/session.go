@@ -68,42 +68,24 @@ func (a *Auth) session(ctx context.Context, token string) (session, error) {
 		return session{}, errCredentials()
 	}
 	return session{
-		actor:  fleet.Actor{Kind: fleet.UserActor, Actor: user.Actor, ID: user.ID, Name: user.Username},
+		actor:  actorOf(user),
 		proved: time.UnixMilli(c.AuthTime),
 	}, nil
 }
 
-// Login trades a user name or email and a password for a session of 7 days. Ten wrong tries for one name within two
-// hours make further ones fault.Limited until the two hours are over, as do a hundred from one address; an empty
-// remoteIP is not counted. Anything wrong is the same fault.Unauthenticated after the same work.
-func (a *Auth) Login(ctx context.Context, username, password, remoteIP string) (string, error) {
-	user, err := a.prove(ctx, strings.ToLower(strings.TrimSpace(username)), password, remoteIP)
+// Sibling is another session of the user whose session this is, as fresh as it is, and who that is.
+func (a *Auth) Sibling(ctx context.Context, token string) (sibling string, actor fleet.Actor, err error) {
+	if !isSession(token) || len(token) > maxToken {
+		return "", fleet.Actor{}, errCredentials()
+	}
+	s, err := a.session(ctx, token)
 	if err != nil {
-		a.log().Info("login refused", "address", remoteIP, "err", err)
-		return "", err
+		return "", fleet.Actor{}, err
 	}
-	return a.newSession(user, a.now())
-}
-
-// Refresh gives the holder of a session a new one. With the user's password it is a fresh one (see Fresh), without
-// ("") it is not. An API key cannot be traded for a session, which would outlive it.
-func (a *Auth) Refresh(ctx context.Context, actor fleet.Actor, password string) (string, error) {
-	if actor.Kind != fleet.UserActor || actor.Key != 0 {
-		return "", fault.New(fault.Unauthenticated, "only a session can be renewed").WithHint("log in with user name and password")
-	}
-	if password != "" {
-		user, err := a.prove(ctx, actor.Name, password, "")
-		if err != nil {
-			return "", err
-		}
-		return a.newSession(user, a.now())
-	}
-	user, err := a.Store.LoginOf(ctx, actor.ID)
-	if fault.Is(err, fault.NotFound) {
-		return "", errCredentials()
-	}
+	user, err := a.Store.LoginOf(ctx, s.actor.ID)
 	if err != nil {
-		return "", err
+		return "", fleet.Actor{}, err
 	}
-	return a.newSession(user, time.Time{})
+	sibling, err = a.newSession(user, s.proved)
+	return sibling, s.actor, err
 }

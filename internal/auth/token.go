@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/subtle"
 	"fmt"
 	"slices"
 	"time"
@@ -17,12 +18,23 @@ const (
 	tokenLife   = 4 * time.Hour
 	builderLife = 2 * time.Hour
 	clockSkew   = 10 * time.Second
+
+	maxRegistryToken = 64 << 10 // bytes; one for maxScopes scopes has about 8,000
 )
 
-// tokenClaims are the claims that distribution's token checker reads.
+// tokenClaims are the claims that distribution's token checker reads, and by what credentials the token was got.
 type tokenClaims struct {
 	Access []scope `json:"access"`
 	jwt.RegisteredClaims
+	origin
+}
+
+// origin is the API key, or the user and a mark of the user's sessions, that a registry token was got with. A
+// builder's has none.
+type origin struct {
+	Key  int64  `json:"dunlin_key,omitempty"`
+	User int64  `json:"dunlin_user,omitempty"`
+	Mark string `json:"dunlin_mark,omitempty"`
 }
 
 // RegistryToken makes a token for the registry that carries, of what is asked, what the actor may do: a device pulls
@@ -30,7 +42,7 @@ type tokenClaims struct {
 // those of them that are being made; anybody else does nothing. What is refused comes back without actions, not as
 // an error; a scope that is none is fault.Invalid.
 //
-// A token is good for 4 hours, also after the key it was made with is revoked: the registry asks nobody.
+// A token is good for 4 hours, while the key or the session it was got with is: see Current.
 func (a *Auth) RegistryToken(ctx context.Context, actor fleet.Actor, scopes []string) (string, error) {
 	asked, err := parseScopes(scopes)
 	if err != nil {
@@ -58,8 +70,42 @@ func (a *Auth) RegistryToken(ctx context.Context, actor fleet.Actor, scopes []st
 			return !(action == "pull" && allowed.Pull || action == "push" && allowed.Push)
 		})
 	}
-	return a.sign(actor.Name, asked, tokenLife)
+	from := origin{Key: actor.Key}
+	if actor.Kind == fleet.UserActor && actor.Key == 0 {
+		user, err := a.Store.LoginOf(ctx, actor.ID)
+		if err != nil {
+			return "", err
+		}
+		from = origin{User: user.ID, Mark: mark(user.JWTSecret)}
+	}
+	return a.sign(actor.Name, asked, from, tokenLife)
 }
+
+// Current reports whether the key or the session that a registry token was got with is still good; the registry itself
+// asks nobody. It does not check the token, which is the registry's to do: what is no registry token is current.
+func (a *Auth) Current(ctx context.Context, token string) (bool, error) {
+	var c tokenClaims
+	if len(token) > maxRegistryToken {
+		return false, nil
+	}
+	if _, _, err := jwt.NewParser().ParseUnverified(token, &c); err != nil {
+		return true, nil
+	}
+	switch {
+	case c.Key != 0:
+		return a.Store.KeyStands(ctx, c.Key, a.now())
+	case c.User != 0:
+		user, err := a.Store.LoginOf(ctx, c.User)
+		if fault.Is(err, fault.NotFound) {
+			return false, nil
+		}
+		return err == nil && subtle.ConstantTimeCompare([]byte(mark(user.JWTSecret)), []byte(c.Mark)) == 1, err
+	}
+	return true, nil
+}
+
+// mark tells sessions from before a new password from those after it, and gives nothing away.
+func mark(secret string) string { return HashKey("registry " + secret)[:32] }
 
 // baseRepository is the repository of the image that a scope is about, or "" if it is about none.
 func baseRepository(s scope) string {
@@ -78,15 +124,15 @@ func (a *Auth) BuilderToken(repository string) (string, error) {
 	if life == 0 {
 		life = builderLife
 	}
-	return a.sign("builder", []scope{{Type: "repository", Name: repository, Actions: []string{"pull", "push"}}}, life)
+	return a.sign("builder", []scope{{Type: "repository", Name: repository, Actions: []string{"pull", "push"}}}, origin{}, life)
 }
 
-func (a *Auth) sign(subject string, access []scope, life time.Duration) (string, error) {
+func (a *Auth) sign(subject string, access []scope, from origin, life time.Duration) (string, error) {
 	if access == nil {
 		access = []scope{}
 	}
 	now := a.now()
-	t := jwt.NewWithClaims(jwt.SigningMethodES256, tokenClaims{Access: access, RegisteredClaims: jwt.RegisteredClaims{
+	t := jwt.NewWithClaims(jwt.SigningMethodES256, tokenClaims{Access: access, origin: from, RegisteredClaims: jwt.RegisteredClaims{
 		ID:        random(32, alphanumeric),
 		Issuer:    a.Issuer,
 		Audience:  jwt.ClaimStrings{a.Service},

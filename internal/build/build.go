@@ -38,6 +38,11 @@ type Target struct {
 	Arch       string // balena's slug
 	FleetName  string
 	Commit     string // of the release
+	// Dockerfile is the one to build a project without a compose file with, as a slash path below its folder; "" for the
+	// order of Detect.
+	Dockerfile string
+	// Variables are build arguments of every service that the project's own settings do not name.
+	Variables map[string]string
 }
 
 // Project is a source tree that has been understood. It stays valid as long as its folder does and may be used by

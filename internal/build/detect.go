@@ -15,8 +15,9 @@ import (
 
 var composeFiles = []string{"docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml"}
 
-// Detect finds out what kind of project dir holds and what its services are. It reads files and runs nothing. dir has
-// to stay as it is until the last Build of the project is over. Errors are fault.Invalid and name file and line.
+// Detect finds out what kind of project dir holds and what its services are. It reads files and runs nothing. It takes
+// the passwords of registries out of dir, so that no build can put them into an image; otherwise dir has to stay as it
+// is until the last Build of the project is over. Errors are fault.Invalid and name file and line.
 func Detect(ctx context.Context, dir string, target Target) (*Project, error) {
 	arch, ok := fleet.ArchitectureOf(target.Arch)
 	if !ok {
@@ -33,6 +34,9 @@ func Detect(ctx context.Context, dir string, target Target) (*Project, error) {
 		return nil, err
 	}
 	p.logins = d.settings.logins
+	if err := t.forgetLogins(); err != nil {
+		return nil, err
+	}
 	if p.Contract, p.Version, err = t.contract("balena.yml", "balena.yaml"); err != nil {
 		return nil, err
 	}
@@ -41,6 +45,9 @@ func Detect(ctx context.Context, dir string, target Target) (*Project, error) {
 		return nil, err
 	}
 	if compose != nil {
+		if target.Dockerfile != "" {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s says which Dockerfiles are used; %s was asked for and is not looked at", file, shorten(target.Dockerfile, 200)))
+		}
 		err = d.compose(ctx, p, file, compose)
 	} else {
 		err = d.single(p)
@@ -71,7 +78,7 @@ type detector struct {
 // single describes a project of one container as balena does: it owns the device.
 func (d *detector) single(p *Project) error {
 	s := Service{Name: "main", Labels: map[string]string{}, Environment: map[string]string{}}
-	looked, err := d.service(&s, ".", "")
+	looked, err := d.service(&s, ".", d.target.Dockerfile)
 	if err != nil {
 		return err
 	}
@@ -112,9 +119,11 @@ func (d *detector) service(s *Service, folder, file string) (looked []string, er
 	if s.args == nil {
 		s.args = map[string]string{}
 	}
-	for k, v := range both(d.settings.variables, s.Name) {
-		if _, own := s.args[k]; !own {
-			s.args[k] = v
+	for _, given := range []map[string]string{both(d.settings.variables, s.Name), d.target.Variables} {
+		for k, v := range given {
+			if _, own := s.args[k]; !own {
+				s.args[k] = v
+			}
 		}
 	}
 	for name := range s.args {

@@ -104,7 +104,7 @@ func TestOnlyPublicAddressesAreReached(t *testing.T) {
 		"8.8.8.8:443": true, "[2606:4700::1111]:443": true, "registry.example.com:443": true,
 		"127.0.0.1:80": false, "127.9.9.9:80": false, "[::1]:80": false, "[::]:80": false, "[::ffff:127.0.0.1]:80": false, "0.0.0.0:80": false,
 		"10.0.0.1:80": false, "172.16.0.1:80": false, "192.168.1.1:80": false, "169.254.169.254:80": false, "[fe80::1%eth0]:80": false,
-		"[fc00::1]:80": false, "100.64.0.1:80": false, "224.0.0.1:80": false, "255.255.255.255:80": false, "[64:ff9b::7f00:1]:80": false,
+		"[fc00::1]:80": false, "100.64.0.1:80": false, "224.0.0.1:80": false, "255.255.255.255:80": false, "[64:ff9b::7f00:1]:80": false, "[fec0::1]:80": false, "[2001::1]:80": false,
 		"localhost:80": false, "LOCALHOST.:80": false, "x.localhost:80": false, "nothing": false,
 	} {
 		if r.public(address) != public {

@@ -64,11 +64,12 @@ func (r *reach) allows(address string) bool {
 }
 
 // special are addresses that are no single host's of the internet, or lead to another address (RFC 6890): "this network",
-// carriers' own, protocol assignments, benchmarks, reserved, NAT64 and 6to4.
+// carriers' own, protocol assignments, benchmarks, reserved, NAT64, 6to4, Teredo, discard-only and old site-local.
 var special = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
 	netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("64:ff9b::/96"),
-	netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"),
+	netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("2001::/23"),
+	netip.MustParsePrefix("100::/64"), netip.MustParsePrefix("fec0::/10"),
 }
 
 // public reports whether HOST:PORT may be public: a name is looked at again when it has been looked up.

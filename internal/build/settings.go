@@ -2,10 +2,13 @@ package build
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
@@ -92,9 +95,10 @@ func (t *tree) settings() (settings, error) {
 				return s, err
 			}
 		}
-		name, n, err = t.document(folder+"/registry-secrets.json", folder+"/registry-secrets.yml", folder+"/registry-secrets.yaml")
+		name, n, err = t.document(loginFiles(folder)...)
 		if err != nil {
-			return s, err
+			// What a parser says of a file quotes it, and this one holds passwords.
+			return s, fault.Newf(fault.Invalid, "%s cannot be read as JSON or YAML", name)
 		}
 		if n != nil {
 			if err := s.registrySecrets(name, n); err != nil {
@@ -104,6 +108,23 @@ func (t *tree) settings() (settings, error) {
 		break
 	}
 	return s, nil
+}
+
+// loginFiles are the names under which a settings folder may have the accounts at registries.
+func loginFiles(folder string) []string {
+	return []string{folder + "/registry-secrets.json", folder + "/registry-secrets.yml", folder + "/registry-secrets.yaml"}
+}
+
+// forgetLogins removes the files with the accounts at registries. A link is removed, not what it leads to.
+func (t *tree) forgetLogins() error {
+	for _, folder := range settingsFolders {
+		for _, name := range loginFiles(folder) {
+			if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) && t.has(name) {
+				return fmt.Errorf("remove %s: %w", name, err)
+			}
+		}
+	}
+	return nil
 }
 
 func (t *tree) buildSettings(s *settings, folder, name string, n *node) error {

@@ -34,6 +34,7 @@ type app struct {
 	version  string
 	now      func() time.Time
 	patience time.Duration // of a press of the Tab key; after it, nothing is offered
+	calls    bool          // print each call to the server
 }
 
 // New returns the root command with all commands for people. A program adds its own to it and hands it to
@@ -54,6 +55,7 @@ func (a *app) root() *cobra.Command {
 	root.Version = a.version
 	root.SetVersionTemplate("dunlin {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().BoolVar(&a.calls, "show-calls", false, "print each call to the server on standard error")
 	root.AddGroup(
 		&cobra.Group{ID: groupAccount, Title: "Account:"},
 		&cobra.Group{ID: groupFleet, Title: "Fleets and devices:"},
@@ -65,9 +67,9 @@ func (a *app) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	in(groupAccount, a.login(), a.logout(), a.whoami(), a.key())
-	in(groupFleet, a.fleet(), a.device(), a.deviceType(), a.release(), a.env(), a.logs(), a.remote(), a.provisioningKey())
-	in(groupProgram, a.completion(), a.versionCommand())
+	in(groupAccount, a.login(), a.logout(), a.whoami(), a.key(), a.apiKey(), a.organizations(), a.audit())
+	in(groupFleet, a.fleet(), a.device(), a.deviceType(), a.push(), a.release(), a.env(), a.tag(), a.logs(), a.events(), a.remote(), a.provisioningKey())
+	in(groupProgram, a.api(), a.completion(), a.manual(), a.versionCommand())
 	root.AddCommand(topics()...)
 	root.SetHelpCommandGroupID(groupProgram)
 	return root

@@ -137,6 +137,9 @@ func (a *app) connect(ctx context.Context, notes io.Writer) (*client.Client, con
 	if err != nil {
 		return nil, cfg, err
 	}
+	if a.calls {
+		c.HTTP.Transport = &callPrinter{next: c.HTTP.Transport, out: notes}
+	}
 	if saved && a.stale(cfg.Token) {
 		// The old token serves as long as it lives; nothing is lost if this does not work now.
 		if token, err := c.Refresh(ctx); err == nil {

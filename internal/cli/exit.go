@@ -170,8 +170,19 @@ they come, with balena's names:
   device-type  device_type: id, slug, name, is_of__cpu_architecture[], device_type_alias[]
   release      release: id, created_at, commit, status, semver, raw_version, is_final, is_invalidated,
                start_timestamp, end_timestamp, note, belongs_to__application[]; "show" adds build_log and
-               release_image[]
+               release_image[], and "push" prints the new release as "show" does
   key          user__has__public_key: id, created_at, title, public_key
+  tag          application_tag, device_tag or release_tag: id, tag_key, value
+  api-key      api_key: id, created_at, name, description, expiry_date (null for never)
+  release asset
+               release_asset: id, asset_key, asset (filename, href, content_type, size, checksum; null while empty)
+  organization organization: id, name, handle
+  organization member
+               organization_membership: id, created_at, user[], organization_membership_role[]
+  organization invite
+               invitee__is_invited_to__organization: id, created_at, message, is_created_by__invitee[],
+               organization_membership_role[]; "create" adds invitationToken
+  audit        audit: id, created_at, actor_kind, actor_name, address, verb, resource, row_id, details
 
 A reference to another row is an array of one row, or of none. "create" prints the new row alone, in which a
 reference is {"__id": n}.
@@ -181,6 +192,9 @@ Of dunlin's own shape are these:
   env          id, name, value, scope (fleet or device), service_name ("" for all), config, resource
   logs         one object per line: device_name, uuid, service_name, message, timestamp and createdAt (ms since
                1970), isSystem, isStdErr, serviceId
+  events       one object per line: id, type, time, organization, fleet, device, release, data
+  api-key create
+               key, name
   whoami       id, actorType, actorTypeId, username, email, url
   remote       name, url
   provisioning-key create

@@ -17,7 +17,7 @@ func (a *app) release() *cobra.Command {
 		Use:   "release",
 		Short: "List and change releases",
 		Long:  "List and change releases.\n\nA release is named by the first digits of its commit, by its number (#12) or by its version (1.2.0).",
-	}, a.releaseList(), a.releaseShow(), a.releasePin(), a.releaseFinalize(), a.releaseNote())
+	}, a.releaseList(), a.releaseShow(), a.releasePin(), a.releaseFinalize(), a.releaseInvalidate(), a.releaseValidate(), a.releaseNote(), a.asset())
 }
 
 func (a *app) releaseList() *cobra.Command {
@@ -189,6 +189,46 @@ func (a *app) releaseFinalize() *cobra.Command {
 				return err
 			}
 			return s.say("Finalized release %s.", releaseLabel(r))
+		}),
+	})
+}
+
+func (a *app) releaseInvalidate() *cobra.Command {
+	var reason string
+	cmd := a.judged("invalidate", "Say that a release is no good: no fleet follows it any more", func() map[string]any {
+		columns := map[string]any{"is_invalidated": true}
+		if reason != "" {
+			columns["invalidation_reason"] = reason
+		}
+		return columns
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "`WHY`, for those who find it later")
+	return cmd
+}
+
+func (a *app) releaseValidate() *cobra.Command {
+	return a.judged("validate", "Take back that a release is no good", func() map[string]any {
+		return map[string]any{"is_invalidated": false, "invalidation_reason": nil}
+	})
+}
+
+// judged is a command that says of a release whether fleets may follow it.
+func (a *app) judged(verb, short string, columns func() map[string]any) *cobra.Command {
+	return a.releaseFlags(&cobra.Command{
+		Use:               verb + " RELEASE",
+		Short:             short,
+		Example:           "  dunlin release " + verb + " 4f2a91c",
+		Args:              words,
+		ValidArgsFunction: a.complete(a.releaseNames),
+		RunE: a.run(func(ctx context.Context, s *session, args []string) error {
+			r, err := s.releaseOf(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if err := s.Patch(ctx, client.Key("release", r.ID), client.Query{}, columns()); err != nil {
+				return fmt.Errorf("cannot %s release %s: %w", verb, releaseLabel(r), err)
+			}
+			return s.say("Release %s is %sd.", releaseLabel(r), verb)
 		}),
 	})
 }

@@ -56,6 +56,10 @@ func TestScripts(t *testing.T) {
 			"organization": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Value("world").(*world).organization(args[0], args[1]) // set above
 			},
+			// hold lets no build end from here on.
+			"hold": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Value("world").(*world).held.Store(true) // set above
+			},
 			// log UUID SERVICE SECOND MESSAGE adds a line to a device's log.
 			"log": func(ts *testscript.TestScript, _ bool, args []string) {
 				second, err := strconv.ParseInt(args[2], 10, 64)

@@ -9,28 +9,37 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/dunlin/dunlin/client"
 	"github.com/dunlin/dunlin/internal/api"
+	"github.com/dunlin/dunlin/internal/asset"
 	"github.com/dunlin/dunlin/internal/auth"
 	"github.com/dunlin/dunlin/internal/fleet"
+	"github.com/dunlin/dunlin/internal/hub"
 	"github.com/dunlin/dunlin/internal/logs"
+	"github.com/dunlin/dunlin/internal/release"
 	"github.com/dunlin/dunlin/internal/resource"
 	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/store/storetest"
 	"github.com/dunlin/dunlin/internal/wire"
 )
 
 // world is a server with people, fleets, devices and releases in it, on a database of its own.
 type world struct {
-	t     testing.TB
-	db    *store.DB
-	auth  *auth.Auth
-	logs  *logs.Store
-	model *resource.Model
-	http  *httptest.Server
-	users map[string]string // API keys
+	t        testing.TB
+	db       *store.DB
+	auth     *auth.Auth
+	logs     *logs.Store
+	model    *resource.Model
+	pipeline *release.Pipeline
+	held     atomic.Bool // no build ends
+	assets   *asset.Store
+	hub      *hub.Hub
+	http     *httptest.Server
+	users    map[string]string // API keys
 }
 
 const password = "correct horse battery"
@@ -44,9 +53,7 @@ const password = "correct horse battery"
 // porch has releases 1.0.0, 1.1.0 (the target, two services), a failed one, and the draft 2.0.0.
 func newWorld(t testing.TB, dir string) *world {
 	w := &world{t: t, logs: &logs.Store{Dir: filepath.Join(dir, "logs")}, users: map[string]string{}}
-	var err error
-	w.db, err = store.Open(t.Context(), filepath.Join(dir, "dunlin.db"))
-	w.must(err)
+	w.db = storetest.Open(t)
 	// All that is made was made 2 h ago, however slow the machine is.
 	w.db.Now = func() time.Time { return time.Now().Add(-150 * time.Minute) }
 	keys, err := auth.OpenKeyring(filepath.Join(dir, "keys"))
@@ -54,6 +61,16 @@ func newWorld(t testing.TB, dir string) *world {
 	w.auth = &auth.Auth{Store: w.db, Keys: keys, Issuer: "test", Service: "test"}
 	w.model = resource.New(w.db)
 	w.model.SSHFingerprint = auth.ParseSSHKey
+	w.assets, w.hub = &asset.Store{Dir: filepath.Join(dir, "assets")}, &hub.Hub{}
+	w.model.Wrote = func(e resource.Write) {
+		for f, devices := range e.Fleets {
+			for _, d := range devices {
+				w.hub.Publish(hub.Event{Type: "device." + e.Verb, Fleet: f, Device: d})
+			}
+		}
+	}
+	w.pipeline = w.builder(dir)
+	w.model.Cancelled = w.pipeline.Cancel
 	w.http = httptest.NewServer(w.handler())
 	for _, name := range []string{"admin", "bob"} {
 		u, err := w.auth.NewUser(t.Context(), name, name+"@example.com", password)
@@ -89,15 +106,19 @@ func newWorld(t testing.TB, dir string) *world {
 
 // handler is the front door that the commands talk to.
 func (w *world) handler() http.Handler {
-	return (&api.API{
+	a := &api.API{
 		Model: w.model, Auth: w.auth, Logs: w.logs, Keys: w.db, Log: slog.New(slog.DiscardHandler),
-		Config: api.Config{Deployment: "dunlin", GitServerURL: "ssh://git@dunlin.example.com:2222"},
-	}).Handler()
+		Config:  api.Config{Deployment: "dunlin", GitServerURL: "ssh://git@dunlin.example.com:2222"},
+		Builder: w.pipeline, Assets: w.assets, AssetRows: w.db, Events: w.hub,
+	}
+	w.model.AssetLink = a.AssetLink
+	return a.Handler()
 }
 
 func (w *world) close() {
 	w.http.CloseClientConnections()
 	w.http.Close()
+	w.pipeline.Wait()
 	w.must(w.db.Close())
 }
 

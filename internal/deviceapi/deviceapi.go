@@ -10,10 +10,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	mathrand "math/rand/v2"
-	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/hub"
 	"github.com/dunlin/dunlin/internal/logs"
+	"github.com/dunlin/dunlin/internal/route"
 	"github.com/dunlin/dunlin/internal/store"
 	"github.com/dunlin/dunlin/internal/wire"
 )
@@ -39,23 +41,33 @@ type Server struct {
 	Hub   *hub.Hub
 	Logs  *logs.Store
 	Log   *slog.Logger
+	// LogsURL is where devices send their logs; "" is where they send everything else.
+	LogsURL string
 }
 
-// Handler serves all routes of the device protocol, with and without a trailing slash, as stock clients send both.
-func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	for route, h := range map[string]func(http.ResponseWriter, *http.Request) error{
+// Handler serves all routes of the device protocol.
+func (s *Server) Handler() http.Handler { return s.Routes().Handler() }
+
+// Routes are the handlers of the device protocol by pattern.
+func (s *Server) Routes() route.Table {
+	table := route.Table{}
+	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"POST /device/register":             s.register,
 		"GET /device/v3/{uuid}/state":       s.target,
+		"GET /device/v3/fleet/{uuid}/state": s.fleetTarget,
 		"PATCH /device/v3/state":            s.report,
+		"PATCH /device/v3/tags":             s.tags,
 		"POST /device/v2/{uuid}/log-stream": s.logStream,
+		"GET /device/v2/{uuid}/state":       s.legacyTarget,
+		"PATCH /device/v2/{uuid}/state":     s.legacyReport,
+		"POST /device/v2/{uuid}/logs":       s.legacyLogs,
 		"GET /auth/v1/token":                s.token,
 		"GET /os/v1/config":                 s.osConfig,
+		"GET /access/v1/hostos/{uuid}":      s.hostKeys,
 	} {
-		mux.Handle(route, s.handle(h))
-		mux.Handle(route+"/{$}", s.handle(h))
+		table[pattern] = s.handle(h)
 	}
-	return mux
+	return table
 }
 
 // handle turns a handler's error into the protocol's answer: a status and a sentence.
@@ -84,9 +96,13 @@ func (s *Server) handle(h func(http.ResponseWriter, *http.Request) error) http.H
 			s.Log.Error("device request", "request", hex.EncodeToString(id[:]), "method", r.Method, "path", r.URL.Path, "err", err)
 		}
 		if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
-			w.Header().Set("Retry-After", "15")
+			w.Header().Set("Retry-After", strconv.Itoa(max(fault.RetryAfter(err), 15)))
 		}
-		http.Error(w, text, status)
+		// Old supervisors compare the whole text: it has no line end.
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.WriteHeader(status)
+		io.WriteString(w, text) // the device's going is its own affair
 	})
 }
 
@@ -139,7 +155,9 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.mayRegister(r.Context(), actor, d.Fleet); err != nil {
+	if err := s.mayRegister(r.Context(), actor, d.Fleet); fault.Is(err, fault.NotFound) {
+		return fault.New(fault.Unauthenticated, fault.Message(err)) // a good key, for other fleets
+	} else if err != nil {
 		return err
 	}
 	key := in.APIKey
@@ -157,6 +175,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	// It counts as heard of when it asks for its target: until then its answer may have been lost, and the fleet's
 	// provisioning key may still give it another key (protocol §1.4).
 	s.Hub.Reported(made.Fleet)
+	s.tell(made, "device.registered", map[string]any{"uuid": made.UUID, "device_name": made.Name})
 	s.Log.Info("device registered", "device", made.Name, "uuid", made.UUID, "fleet", made.Fleet)
 	return answer(w, http.StatusCreated, wire.Registered{ID: made.ID, UUID: made.UUID, APIKey: key})
 }
@@ -200,29 +219,20 @@ func (s *Server) newDevice(r *http.Request, in wire.Registration) (store.NewDevi
 		Fleet: fleetID, UUID: in.UUID, DeviceType: in.DeviceType, Name: in.DeviceName,
 		Names:     func(taken int) string { return fleet.RandomName(mathrand.IntN, taken) },
 		OSVersion: in.OSVersion, OSVariant: variant, SupervisorVersion: in.SupervisorVersion,
-		MACAddress: in.MACAddress, Address: address(r),
+		MACAddress: in.MACAddress, Address: s.Auth.Address(r),
 	}, nil
 }
 
-// mayRegister lets in the fleet's own provisioning keys, and users who may change the fleet.
+// mayRegister lets in the fleet's own provisioning keys, and users who operate its devices.
 func (s *Server) mayRegister(ctx context.Context, actor fleet.Actor, fleetID int64) error {
 	switch {
 	case actor.Kind == fleet.FleetActor && actor.Fleet == fleetID:
 		return nil
 	case actor.Kind == fleet.UserActor:
-		return s.Auth.MayPush(ctx, actor, fleetID, true)
+		return s.Auth.May(ctx, actor, fleetID, fleet.Operator)
 	}
 	return fault.New(fault.Denied, "this key may not register devices in this fleet").
 		WithHint("make one with: dunlin provisioning-key create FLEET")
-}
-
-// address is where a request came from, without the port.
-func address(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	return host
 }
 
 // visible finds the device of that uuid and checks that it is the one asking, or a person who may see it.
@@ -238,7 +248,7 @@ func (s *Server) visible(r *http.Request, uuid string) (fleet.Device, fleet.Acto
 	switch {
 	case actor.Kind == fleet.DeviceActor && actor.ID == d.ID:
 		return d, actor, nil
-	case actor.Kind == fleet.UserActor && s.Auth.MayPush(r.Context(), actor, d.Fleet, false) == nil:
+	case actor.Kind == fleet.UserActor && s.Auth.May(r.Context(), actor, d.Fleet, fleet.Operator) == nil:
 		return d, actor, nil
 	}
 	return d, actor, fault.New(fault.Unauthenticated, "Unauthorized")
@@ -264,20 +274,4 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return answer(w, http.StatusOK, map[string]string{"token": token})
-}
-
-// osConfig answers balenaOS' configuration service (protocol §1.5). There is no VPN to join; the services it asks
-// for must be named all the same.
-func (s *Server) osConfig(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.Auth.Request(r); err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, map[string]any{
-		"services": map[string]any{
-			"openvpn": map[string]string{"config": "", "ca": ""},
-			"ssh":     map[string]string{"authorized_keys": ""},
-		},
-		"config":         map[string]any{"overrides": map[string]string{}},
-		"schema_version": "1.0.0",
-	})
 }

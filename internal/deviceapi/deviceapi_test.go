@@ -24,6 +24,7 @@ import (
 	"github.com/dunlin/dunlin/internal/hub"
 	"github.com/dunlin/dunlin/internal/logs"
 	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/store/storetest"
 	"github.com/dunlin/dunlin/internal/wire"
 )
 
@@ -41,11 +42,7 @@ type place struct {
 func open(t *testing.T) *place {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := store.Open(t.Context(), filepath.Join(dir, "dunlin.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := storetest.Open(t)
 	keyring, err := auth.OpenKeyring(filepath.Join(dir, "keys"))
 	if err != nil {
 		t.Fatal(err)
@@ -59,11 +56,12 @@ func open(t *testing.T) *place {
 	server := httptest.NewServer((&deviceapi.Server{Store: db, Auth: p.auth, Hub: p.hub, Logs: p.logs, Log: log}).Handler())
 	t.Cleanup(server.Close)
 	p.url = server.URL
+	p.exec(`DELETE FROM fleets`) // the catalog's, so that the numbers below are free
 	for id, name := range map[int64]string{1: "porch", 2: "attic"} {
 		p.exec(`INSERT INTO actors (id, kind) VALUES ($1, 'application')`, 1000+id)
 		p.exec(`INSERT INTO fleets (id, created_at, modified_at, actor, organization, name, slug, uuid, device_type, application_type)
 			SELECT $1, 1, 1, $2, o.id, $3, $4, $5, t.id, at.id FROM organizations o, device_types t, application_types at
-			WHERE t.slug = 'raspberrypi4-64'`, id, 1000+id, name, "admin/"+name, strings.Repeat(fmt.Sprint(id), 32))
+			WHERE t.slug = 'raspberrypi4-64' AND o.handle = 'admin'`, id, 1000+id, name, "admin/"+name, strings.Repeat(fmt.Sprint(id), 32))
 		key, err := p.auth.NewKey(t.Context(), auth.KeySpec{Actor: 1000 + id, Role: fleet.RoleProvisioning})
 		if err != nil {
 			t.Fatal(err)
@@ -173,8 +171,8 @@ func TestARegistrationThatCannotBeIsAnsweredAsTheProtocolSays(t *testing.T) {
 		status    int
 		text      string
 	}{
-		"the same uuid again":            {p.keys[1], `{"application":1,"uuid":"` + uuid + `","device_type":"raspberrypi4-64"}`, 409, "\"uuid\" must be unique.\n"},
-		"a key that is taken":            {p.keys[1], `{"application":1,"uuid":"` + other + `","device_type":"raspberrypi4-64","api_key":"` + key + `"}`, 409, "\"key\" must be unique.\n"},
+		"the same uuid again":            {p.keys[1], `{"application":1,"uuid":"` + uuid + `","device_type":"raspberrypi4-64"}`, 409, "\"uuid\" must be unique."},
+		"a key that is taken":            {p.keys[1], `{"application":1,"uuid":"` + other + `","device_type":"raspberrypi4-64","api_key":"` + key + `"}`, 409, "\"key\" must be unique."},
 		"no key":                         {"", `{"application":1,"uuid":"` + other + `","device_type":"raspberrypi4-64"}`, 401, "{\"error\":\"API key required\"}\n"},
 		"another fleet's key":            {p.keys[2], `{"application":1,"uuid":"` + other + `","device_type":"raspberrypi4-64"}`, 401, ""},
 		"a device's key":                 {key, `{"application":1,"uuid":"` + other + `","device_type":"raspberrypi4-64"}`, 401, ""},
@@ -288,6 +286,24 @@ func TestADeviceThatIsNotThereKeepsWhatItHas(t *testing.T) {
 	p := open(t)
 	if status, _ := p.call("GET", "/device/v3/"+strings.Repeat("9", 32)+"/state", "", ""); status != 304 {
 		t.Errorf("an unknown device is answered %d, want 304", status)
+	}
+}
+
+func TestADeactivatedDeviceKeepsWhatItHasUntilItIsActiveAgain(t *testing.T) {
+	p := open(t)
+	p.release(1, "5")
+	uuid, key := p.device(1, "a")
+	state := "/device/v3/" + uuid + "/state"
+	p.exec(`UPDATE devices SET is_active = FALSE WHERE uuid = $1`, uuid)
+	if status, body, header := p.ask(t.Context(), "GET", state, key, nil); status != http.StatusNotModified || header.Get("ETag") != "" {
+		t.Errorf("inactive: %d %s %q", status, body, header.Get("ETag"))
+	}
+	if status, _ := p.call("PATCH", "/device/v3/state", key, `{"`+uuid+`":{"status":"Idle"}}`); status != http.StatusOK {
+		t.Errorf("it reports: %d", status)
+	}
+	p.exec(`UPDATE devices SET is_active = TRUE WHERE uuid = $1`, uuid)
+	if status, body := p.call("GET", state, key, ""); status != http.StatusOK || !strings.Contains(body, strings.Repeat("5", 32)) {
+		t.Errorf("active again: %d %s", status, body)
 	}
 }
 
@@ -515,11 +531,7 @@ func FuzzTheDoorsNeverFall(f *testing.F) {
 	f.Add("POST", "/device/v2/a/log-stream", []byte("{}\n{"))
 	f.Add("GET", "/auth/v1/token?scope=repository:::&scope[0]=x", []byte(nil))
 	dir := f.TempDir()
-	db, err := store.Open(context.Background(), filepath.Join(dir, "d.db"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { db.Close() })
+	db := storetest.Open(f)
 	keyring, err := auth.OpenKeyring(filepath.Join(dir, "keys"))
 	if err != nil {
 		f.Fatal(err)

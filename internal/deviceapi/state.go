@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
+	"github.com/dunlin/dunlin/internal/hub"
 	"github.com/dunlin/dunlin/internal/store"
 	"github.com/dunlin/dunlin/internal/wire"
 )
@@ -40,6 +42,10 @@ func (s *Server) target(w http.ResponseWriter, r *http.Request) error {
 		return answerTarget(w, r, body, etag)
 	}
 	s.Hub.Heard(d, poll)
+	if d.Deactivated { // it runs on as it is, and is not told the tag of what it does not get
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	if wait := preferredWait(r); wait > 0 && known(r, etag) {
 		if body, etag, err = s.held(r, d, etag, wait); err != nil {
 			return err
@@ -94,19 +100,32 @@ func (s *Server) held(r *http.Request, d fleet.Device, etag string, wait time.Du
 
 // composed is the body of a device's target, its ETag, and how often the device is to ask.
 func (s *Server) composed(r *http.Request, d fleet.Device) (body []byte, etag string, poll int64, err error) {
-	parts, err := s.Store.Parts(r.Context(), d)
-	if err != nil {
-		return nil, "", 0, err
-	}
-	t, err := fleet.Target(parts)
+	t, poll, err := s.targetOf(r, d)
 	if err != nil {
 		return nil, "", 0, err
 	}
 	if body, err = json.Marshal(wire.Target{d.UUID: t}); err != nil {
 		return nil, "", 0, fmt.Errorf("encode target of %s: %w", d.UUID, err)
 	}
+	return body, tagOf(body), poll, nil
+}
+
+// targetOf is a device's target, and how often the device is to ask.
+func (s *Server) targetOf(r *http.Request, d fleet.Device) (t wire.DeviceTarget, poll int64, err error) {
+	parts, err := s.Store.Parts(r.Context(), d)
+	if err != nil {
+		return t, 0, err
+	}
+	if t, err = fleet.Target(parts); err != nil {
+		return t, 0, err
+	}
+	return t, fleet.Poll(t.Config), nil
+}
+
+// tagOf is the ETag of a body, weak as balena's are.
+func tagOf(body []byte) string {
 	sum := sha1.Sum(body) // as above
-	return body, `W/"` + strconv.FormatInt(int64(len(body)), 16) + "-" + base64.RawStdEncoding.EncodeToString(sum[:]) + `"`, fleet.Poll(t.Config), nil
+	return `W/"` + strconv.FormatInt(int64(len(body)), 16) + "-" + base64.RawStdEncoding.EncodeToString(sum[:]) + `"`
 }
 
 // known reports whether the device has the target with this tag already.
@@ -160,14 +179,64 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if err := s.Store.Observe(r.Context(), d, observation(f.UUID, said)); err != nil {
+		if err := s.observe(r, d, observation(f.UUID, said)); err != nil {
 			return err
 		}
-		s.Hub.Heard(d, 0)
-		s.Hub.Reported(d.Fleet)
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// observe records what a device said of itself and tells who watches, but for what changes all the time.
+func (s *Server) observe(r *http.Request, d fleet.Device, o store.Observation) error {
+	if err := s.Store.Observe(r.Context(), d, o); err != nil {
+		return err
+	}
+	s.Hub.Heard(d, 0)
+	s.Hub.Reported(d.Fleet)
+	said := map[string]any{}
+	for _, column := range []string{
+		"status", "os_version", "os_variant", "supervisor_version", "ip_address", "mac_address", "provisioning_state",
+		"provisioning_progress", "is_undervolted",
+	} {
+		if value, ok := o.Columns[column]; ok {
+			said[column] = value
+		}
+	}
+	if o.UpdateStatus != "" {
+		said["update_status"] = o.UpdateStatus
+	}
+	if o.Running != "" {
+		said["commit"] = o.Running
+	}
+	if o.Apps {
+		images := make([]map[string]any, 0, len(o.Installs))
+		for _, i := range o.Installs {
+			images = append(images, map[string]any{"image": i.Location, "commit": i.Commit, "status": i.Status, "download_progress": i.Progress})
+		}
+		slices.SortFunc(images, func(a, b map[string]any) int {
+			return strings.Compare(a["image"].(string), b["image"].(string))
+		})
+		said["images"] = images
+	}
+	if len(said) > 0 {
+		said["uuid"] = d.UUID
+		s.tell(d, "device.state", said)
+	}
+	return nil
+}
+
+// tell publishes something that happened to a device.
+func (s *Server) tell(d fleet.Device, what string, data map[string]any) {
+	if data == nil {
+		data = map[string]any{"uuid": d.UUID}
+	}
+	body, err := json.Marshal(data)
+	if err != nil {
+		s.Log.Error("event not told", "type", what, "device", d.UUID, "err", err)
+		return
+	}
+	s.Hub.Publish(hub.Event{Type: what, Fleet: d.Fleet, Device: d.ID, Data: body})
 }
 
 // observation is what a report changes. Only the device's own fleet counts: containers of another one are

@@ -5,6 +5,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind tells a front door how to answer; it says nothing about where the error came from.
@@ -49,6 +50,8 @@ type Error struct {
 	Message string // what cannot be done and why, lower case, no full stop
 	Hint    string // what to do about it, if anything; printed on a line of its own
 	Err     error  // the cause, for the log only; may be nil
+	// Wait is how long it makes no sense to try again; 0 is not known. Front doors pass it on.
+	Wait time.Duration
 }
 
 // Error is the text for the log: the sentence and its cause.
@@ -80,6 +83,12 @@ func (e *Error) WithHint(hint string) *Error {
 	return e
 }
 
+// WithWait adds how long it makes no sense to try again.
+func (e *Error) WithWait(wait time.Duration) *Error {
+	e.Wait = wait
+	return e
+}
+
 // KindOf is the kind of the outermost Error in err's chain, or Internal.
 func KindOf(err error) Kind {
 	var e *Error
@@ -108,4 +117,13 @@ func Hint(err error) string {
 		return e.Hint
 	}
 	return ""
+}
+
+// RetryAfter is how many whole seconds a caller should wait before it tries again, or 0 if err does not say.
+func RetryAfter(err error) int {
+	var e *Error
+	if !errors.As(err, &e) || e.Wait <= 0 {
+		return 0
+	}
+	return int((e.Wait + time.Second - 1) / time.Second)
 }

@@ -88,6 +88,7 @@ type Device struct {
 	DeviceType  string
 	Arch        string
 	Pin         int64 // release it is pinned on; 0 for none
+	Deactivated bool  // it gets no new target
 	Running     int64 // release it says it runs; 0 for none
 	LastSeen    time.Time
 	Status      string
@@ -128,7 +129,9 @@ type Release struct {
 	GitCommit   string // all 40 digits, when it came by git
 	GitRef      string
 	WantsDraft  bool // it is to stay a draft when its build succeeds
+	Deployed    bool // a client made it and builds it, not this server
 	NoCache     bool
+	Dockerfile  string // path in the source, when the pusher named it
 }
 
 // Draft reports whether the release has not been finalised.
@@ -150,4 +153,11 @@ func (i Image) Reference() string {
 		return i.Location
 	}
 	return i.Location + "@" + i.Digest
+}
+
+// Asset is a file that is kept with a release.
+type Asset struct {
+	Filename, ContentType string
+	Size                  int64  // bytes
+	SHA256                string // of its content, 64 hex digits
 }

@@ -55,8 +55,8 @@ var (
 // CheckFleetName says whether a fleet may be called name.
 func CheckFleetName(name string) error {
 	if !fleetName.MatchString(name) {
-		return fault.Newf(fault.Invalid, "%q cannot be a fleet's name", name).
-			WithHint("use 4 to 100 letters, digits, dashes and underscores")
+		return fault.Newf(fault.Invalid, "%q cannot be a fleet's name: a name may only contain letters, digits, dashes and underscores, and has 4 to 100 of them", name).
+			WithHint("choose another name")
 	}
 	return nil
 }
@@ -78,6 +78,14 @@ func CheckDeviceName(name string) error {
 func CheckDeviceUUID(uuid string) error {
 	if !hexUUID.MatchString(uuid) {
 		return fault.New(fault.Invalid, "a device's uuid is 32 or 62 lower-case hex digits")
+	}
+	return nil
+}
+
+// CheckFleetUUID says whether a fleet may have this uuid: 32 lower-case hex digits.
+func CheckFleetUUID(uuid string) error {
+	if !hexUUID.MatchString(uuid) || len(uuid) != 32 {
+		return fault.New(fault.Invalid, "a fleet's uuid is 32 lower-case hex digits")
 	}
 	return nil
 }
@@ -132,11 +140,12 @@ func CheckVariable(name, value string) error {
 	return checkValue(name, value)
 }
 
-// CheckConfigVariable says whether a config variable may have this name and value.
+// CheckConfigVariable says whether a config variable may have this name and value. What its reserved name means is for
+// the device to know: a supervisor may be newer than this server.
 func CheckConfigVariable(name, value string) error {
-	if !shellName.MatchString(name) || len(name) > 255 || !IsConfigName(name) {
+	if !shellName.MatchString(name) || len(name) > 255 || !strings.HasPrefix(name, "BALENA_") && !strings.HasPrefix(name, "RESIN_") {
 		return fault.Newf(fault.Invalid, "%q is not a config variable", name).
-			WithHint("config variables start with BALENA_HOST_, BALENA_SUPERVISOR_, RESIN_HOST_ or RESIN_SUPERVISOR_")
+			WithHint("config variables start with BALENA_ or RESIN_, as BALENA_HOST_CONFIG_gpu_mem does")
 	}
 	return checkValue(name, value)
 }
@@ -156,6 +165,9 @@ func CheckTag(key, value string) error {
 	switch {
 	case !tagKey.MatchString(key):
 		return fault.Newf(fault.Invalid, "%q cannot be a tag's key", key).WithHint("use 1 to 255 bytes without white space")
+	case strings.HasPrefix(key, "io.balena."), strings.HasPrefix(key, "io.resin."):
+		return fault.Newf(fault.Invalid, "the tag key %s is reserved for the platform", key).
+			WithHint("choose one that does not start with io.balena. or io.resin.")
 	case len(value) > MaxTag:
 		return fault.Newf(fault.TooLarge, "the value of tag %s is over %d bytes", key, MaxTag)
 	}

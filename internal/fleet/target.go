@@ -34,12 +34,27 @@ type Parts struct {
 	// Variables of the fleet and of the device.
 	FleetVariables, DeviceVariables map[string]string
 	FleetConfig, DeviceConfig       map[string]string
+	// Systems are the host's system and supervisor, where it is said which ones the device should have.
+	Systems []System
+}
+
+// System is what a device runs below its fleet's services: the host's system, or its supervisor.
+type System struct {
+	Fleet     Fleet
+	IsHost    bool
+	Class     string
+	Release   Release
+	Services  []Part
+	Variables map[string]string // of its fleet
+	// Updater is the image that puts the system in place; "" if it is not said.
+	Updater string
 }
 
 // Part is one service of the release with what concerns it.
 type Part struct {
-	Image  Image
-	Labels map[string]string // of the image in this release
+	Image Image
+	// Labels of the image in this release, and of the service, which win.
+	Labels, ServiceLabels map[string]string
 	// Variables of the image, of the service, and of the service on this device.
 	ImageVariables, ServiceVariables, DeviceVariables map[string]string
 	Contract                                          []byte
@@ -61,34 +76,77 @@ func Target(p Parts) (wire.DeviceTarget, error) {
 	}
 	config := Config(p.FleetConfig, p.DeviceConfig)
 	if p.Release != nil {
-		rel, err := release(p, config)
+		rel, err := release(*p.Release, p.Services, func(part Part) (map[string]string, map[string]string) {
+			return merge(part.ImageVariables, p.FleetVariables, part.ServiceVariables, p.DeviceVariables, part.DeviceVariables),
+				labels(merge(part.Labels, part.ServiceLabels), config)
+		})
 		if err != nil {
 			return wire.DeviceTarget{}, fmt.Errorf("compose target of %s: %w", p.Device.UUID, err)
 		}
 		app.Releases[p.Release.Commit] = rel
 	}
-	return wire.DeviceTarget{Name: p.Device.Name, Config: config, Apps: map[string]wire.App{p.Fleet.UUID: app}}, nil
+	t := wire.DeviceTarget{Name: p.Device.Name, Config: config, Apps: map[string]wire.App{p.Fleet.UUID: app}}
+	for _, s := range p.Systems {
+		rel, err := release(s.Release, s.Services, s.settings)
+		if err != nil {
+			return wire.DeviceTarget{}, fmt.Errorf("compose target of %s: %w", p.Device.UUID, err)
+		}
+		t.Apps[s.Fleet.UUID] = wire.App{
+			ID: s.Fleet.ID, Name: s.Fleet.Name, Slug: s.Fleet.Slug, IsHost: s.IsHost, Class: s.Class,
+			Releases: map[string]wire.Release{s.Release.Commit: rel},
+		}
+	}
+	return t, nil
 }
 
-func release(p Parts, config map[string]string) (wire.Release, error) {
+// settings are the variables and labels of a service of a system. No variable of the device reaches it; those of a host's
+// services say where they are kept and what puts them in place (protocol §2.1).
+func (s System) settings(part Part) (variables, labels map[string]string) {
+	labels = merge(part.Labels, part.ServiceLabels)
+	if s.IsHost {
+		labels["io.balena.image.store"] = "root"
+		if s.Updater != "" {
+			labels["io.balena.private.updater"] = s.Updater
+		}
+	}
+	return merge(part.ImageVariables, s.Variables, part.ServiceVariables), labels
+}
+
+// release is a release as a device gets it, with the variables and labels of each service.
+func release(r Release, services []Part, settings func(Part) (variables, labels map[string]string)) (wire.Release, error) {
 	var c composition
-	if err := json.Unmarshal(p.Release.Composition, &c); err != nil {
-		return wire.Release{}, fmt.Errorf("composition of release %d: %w", p.Release.ID, err)
+	if err := json.Unmarshal(r.Composition, &c); err != nil {
+		return wire.Release{}, fmt.Errorf("composition of release %d: %w", r.ID, err)
 	}
 	rel := wire.Release{
-		ID: p.Release.ID, Services: map[string]wire.Service{},
+		ID: r.ID, Services: map[string]wire.Service{},
 		Volumes: orEmpty(c.Volumes), Networks: orEmpty(c.Networks),
 	}
-	for _, part := range p.Services {
+	for _, part := range services {
+		variables, labels := settings(part)
 		name := part.Image.ServiceName
 		rel.Services[name] = wire.Service{
 			ID: part.Image.Service, ImageID: part.Image.ID, Image: strings.ToLower(part.Image.Reference()),
-			Environment: merge(part.ImageVariables, p.FleetVariables, part.ServiceVariables, p.DeviceVariables, part.DeviceVariables),
-			Labels:      labels(part.Labels, config),
-			Contract:    part.Contract, Composition: c.Services[name],
+			Environment: variables, Labels: labels,
+			Contract: part.Contract, Composition: withoutBuild(c.Services[name]),
 		}
 	}
 	return rel, nil
+}
+
+// withoutBuild is a service of a composition without how its image was built, which a client that builds elsewhere
+// leaves in.
+func withoutBuild(service json.RawMessage) json.RawMessage {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(service, &all) != nil || all["build"] == nil {
+		return service
+	}
+	delete(all, "build")
+	rest, err := json.Marshal(all)
+	if err != nil {
+		return service // it came out of JSON
+	}
+	return rest
 }
 
 // labels are the service's own and, where it has none of them, those that config variables stand for.
@@ -111,6 +169,10 @@ func labels(own, config map[string]string) map[string]string {
 	return all
 }
 
+// standards are what a device is told where neither its fleet nor itself says otherwise, without prefix. There is no
+// VPN for it to connect to, and a device that tries all the same does nothing else for minutes.
+var standards = map[string]string{"SUPERVISOR_INSTANT_UPDATE_TRIGGER": "true", "SUPERVISOR_VPN_CONTROL": "false"}
+
 // Config is the config part of a target: the fleet's config variables overridden by the device's. It always says
 // how often to poll.
 func Config(fleet, device map[string]string) map[string]string {
@@ -128,6 +190,14 @@ func Config(fleet, device map[string]string) map[string]string {
 		delete(all, name)
 	}
 	all[wire.ConfigPollInterval] = strconv.Itoa(poll)
+	for name, value := range standards {
+		if _, said := all["BALENA_"+name]; said {
+			continue
+		}
+		if _, said := all["RESIN_"+name]; !said {
+			all["RESIN_"+name] = value
+		}
+	}
 	return all
 }
 

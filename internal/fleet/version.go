@@ -36,6 +36,16 @@ func ParseVersion(s string) (Version, error) {
 	return v, nil
 }
 
+var variantName = regexp.MustCompile(`^[0-9a-zA-Z-]{1,50}$`)
+
+// CheckVariant says whether a version may have this variant: it becomes a part of the build part.
+func CheckVariant(variant string) error {
+	if !variantName.MatchString(variant) {
+		return fault.Newf(fault.Invalid, "%q cannot be a version's variant", variant).WithHint("use letters, digits and dashes")
+	}
+	return nil
+}
+
 // String is the version without revision.
 func (v Version) String() string {
 	s := fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Patch)

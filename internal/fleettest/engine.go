@@ -161,24 +161,32 @@ func (e *Engine) send(method, path, contentType string, body io.Reader, into any
 	return json.Unmarshal(text, into)
 }
 
-// StartsPrivileged says why the engine cannot start a privileged container that runs the binary, if it cannot.
-func (e *Engine) StartsPrivileged(binary string) (err error) {
-	const name = "dunlin-test-privileged"
+// Import makes an image of the one file service, which is executable.
+func (e *Engine) Import(name, service string) error {
 	var image bytes.Buffer
 	w := tar.NewWriter(&image)
-	if err := w.WriteHeader(&tar.Header{Name: "service", Mode: 0o755, Size: int64(len(binary))}); err != nil {
+	if err := w.WriteHeader(&tar.Header{Name: "service", Mode: 0o755, Size: int64(len(service))}); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(w, binary); err != nil {
+	if _, err := io.WriteString(w, service); err != nil {
 		return err
 	}
 	if err := w.Close(); err != nil {
 		return err
 	}
-	if err := e.send("POST", "/images/create?fromSrc=-&tag=latest&repo="+name, "application/x-tar", &image, nil); err != nil {
+	return e.send("POST", "/images/create?fromSrc=-&tag=latest&repo="+name, "application/x-tar", &image, nil)
+}
+
+// Remove removes an image.
+func (e *Engine) Remove(name string) error { return e.call("DELETE", "/images/"+name+"?force=1", nil) }
+
+// StartsPrivileged says why the engine cannot start a privileged container that runs the binary, if it cannot.
+func (e *Engine) StartsPrivileged(binary string) (err error) {
+	const name = "dunlin-test-privileged"
+	if err := e.Import(name, binary); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, e.call("DELETE", "/images/"+name+"?force=1", nil)) }()
+	defer func() { err = errors.Join(err, e.Remove(name)) }()
 	var made struct{ ID string }
 	if err := e.send("POST", "/containers/create", "application/json",
 		strings.NewReader(`{"Image":"`+name+`","Cmd":["/service"],"HostConfig":{"Privileged":true}}`), &made); err != nil {

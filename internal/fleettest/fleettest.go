@@ -7,6 +7,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dunlin/dunlin/internal/store/storetest"
 )
 
 // patience is how long anything may take before a test gives up on it. Nothing is asserted about time.
@@ -132,6 +136,12 @@ func (p *process) show() {
 	p.t.Logf("%s said:\n%s", p.name, text)
 }
 
+// Email and Password are the first user's, who is called admin.
+const (
+	Email    = "admin@example.com"
+	Password = "only-for-this-test"
+)
+
 // Server is a server process with a fleet called porch and everything a person needs to push to it.
 type Server struct {
 	process
@@ -139,27 +149,48 @@ type Server struct {
 	URL     string
 	SSH     string
 	FleetID string
-	dir     string // the person's: configuration, keys
-	data    string // the server's
+	// HTTP trusts the server's own certificate authority, if it has one.
+	HTTP *http.Client
+	// RootFile holds the root certificate of that authority; "" with plain HTTP.
+	RootFile string
+	dir      string // the person's: configuration, keys
+	data     string // the server's
 }
 
 // Start starts a server with an empty data folder and the first user's fleet.
 func Start(t testing.TB, bin Binaries, engine string) *Server {
 	t.Helper()
-	s := &Server{bin: bin, dir: t.TempDir(), data: t.TempDir()}
+	return startServer(t, bin, engine, "http")
+}
+
+// StartTLS is Start for a server with a certificate authority of its own.
+func StartTLS(t testing.TB, bin Binaries, engine string) *Server {
+	t.Helper()
+	return startServer(t, bin, engine, "https", "--tls", "own")
+}
+
+func startServer(t testing.TB, bin Binaries, engine, scheme string, more ...string) *Server {
+	t.Helper()
+	s := &Server{bin: bin, dir: t.TempDir(), data: t.TempDir(), HTTP: http.DefaultClient}
 	// One cache of compiled packages for all servers of all runs: each would compile the standard library for itself.
 	cache := filepath.Join(os.TempDir(), "dunlin-test-gocache")
 	if err := errors.Join(os.MkdirAll(cache, 0o700), os.Symlink(cache, filepath.Join(s.data, "gocache"))); err != nil {
 		t.Fatal(err)
 	}
 	web, ssh := freeAddress(t), freeAddress(t)
-	s.URL, s.SSH = "http://"+web, ssh
-	s.process = process{t: t, name: "dunlin server", args: []string{bin.Dunlin, "server", "--data", s.data,
-		"--listen", web, "--ssh-listen", ssh, "--engine", engine, "--log-level", "debug"},
-		env: []string{"DUNLIN_ADMIN_PASSWORD=only-for-this-test"}}
+	s.URL, s.SSH = scheme+"://"+web, ssh
+	s.process = process{t: t, name: "dunlin server", args: append([]string{bin.Dunlin, "server", "--data", s.data,
+		"--listen", web, "--ssh-listen", ssh, "--engine", engine, "--log-level", "debug", "--admin-email", Email}, more...),
+		env: append(storetest.Environment(t), "DUNLIN_ADMIN_PASSWORD="+Password)}
 	t.Cleanup(func() { s.stop(syscall.SIGTERM); s.show() })
+	login := []string{"login", s.URL, "--user", "admin", "--password-stdin"}
+	if scheme == "https" {
+		s.RootFile = filepath.Join(s.data, "tls", "ca.crt")
+		s.HTTP = &http.Client{Transport: &http.Transport{DialTLSContext: s.dial}}
+		login = append(login, "--ca", s.RootFile)
+	}
 	s.Restart()
-	s.in("only-for-this-test", "login", s.URL, "--user", "admin", "--password-stdin")
+	s.in(Password, login...)
 	s.CLI("fleet", "create", "porch", "--type", DeviceType)
 	var f struct {
 		ID json.Number `json:"id"`
@@ -177,7 +208,7 @@ func (s *Server) Restart() {
 	s.t.Helper()
 	s.start()
 	Eventually(s.t, "the server answers", func() error {
-		resp, err := http.Get(s.URL + "/ping")
+		resp, err := s.HTTP.Get(s.URL + "/ping")
 		if err != nil {
 			return err
 		}
@@ -187,6 +218,17 @@ func (s *Server) Restart() {
 		}
 		return nil
 	})
+}
+
+// dial trusts the root certificate that the server writes when it starts, and nothing else.
+func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	root, err := os.ReadFile(s.RootFile)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(root)
+	return (&tls.Dialer{Config: &tls.Config{RootCAs: pool}}).DialContext(ctx, network, address)
 }
 
 // Kill is kill -9: nothing is said goodbye to.

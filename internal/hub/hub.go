@@ -5,6 +5,7 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ type Hub struct {
 	Seen func(ctx context.Context, seen map[int64]store.Sighting) error
 	Log  *slog.Logger
 
+	events  events
 	mu      sync.Mutex
 	devices map[string]*presence              // by uuid
 	waiting map[string]map[chan struct{}]bool // devices that wait for their target to change, by uuid
@@ -31,11 +33,13 @@ type Hub struct {
 
 type presence struct {
 	id      int64
+	fleet   int64
 	poll    int64
 	seen    time.Time
 	written time.Time
 	held    int   // requests that are open now
 	left    bool  // it broke off a request that was open, and has not called since
+	told    bool  // those who follow events think that it is online
 	sent    int64 // bytes of images sent to it since the server started
 }
 
@@ -44,10 +48,47 @@ func (h *Hub) Heard(d fleet.Device, poll int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.presence(d.UUID)
-	p.id, p.seen, p.left = d.ID, time.Now(), false
+	p.id, p.fleet, p.seen, p.left = d.ID, d.Fleet, time.Now(), false
 	if poll > 0 {
 		p.poll = poll
 	}
+	h.tell(d.UUID, p, true)
+}
+
+// Remember takes what a server knew before it was restarted: devices that were heard of lately, and how often each
+// meant to call.
+func (h *Hub) Remember(seen []store.Sighted) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range seen {
+		p := h.presence(s.UUID)
+		if at := store.Time(s.Micros); p.seen.Before(at) {
+			p.id, p.fleet, p.poll, p.seen, p.written = s.ID, s.Fleet, s.Poll, at, at
+			p.told = p.online(time.Now())
+		}
+	}
+}
+
+// tell publishes that a device comes or goes, if that is news. The caller holds mu.
+func (h *Hub) tell(uuid string, p *presence, online bool) {
+	if p.told == online {
+		return
+	}
+	p.told = online
+	what := "device.offline"
+	if online {
+		what = "device.online"
+	}
+	h.Publish(Event{Type: what, Fleet: p.fleet, Device: p.id, Data: fmt.Appendf(nil, `{"uuid":%q}`, uuid)})
+}
+
+// online reports whether a device counts as online. The caller holds mu.
+func (p *presence) online(now time.Time) bool {
+	poll := p.poll
+	if poll == 0 {
+		poll = fleet.DefaultPoll
+	}
+	return p.held > 0 || !p.left && fleet.Online(p.seen, poll, now)
 }
 
 // Hold notes that a device has a request open, and counts it as online until release is called. A device that broke
@@ -56,13 +97,15 @@ func (h *Hub) Hold(d fleet.Device) (release func(brokenOff bool)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.presence(d.UUID)
-	p.id = d.ID
+	p.id, p.fleet = d.ID, d.Fleet
 	p.held++
+	h.tell(d.UUID, p, true)
 	return func(brokenOff bool) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		p.held--
 		p.seen, p.left = time.Now(), brokenOff
+		h.tell(d.UUID, p, p.online(p.seen))
 	}
 }
 
@@ -211,12 +254,24 @@ func (h *Hub) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
+			h.miss(time.Now())
 			h.flush(ctx)
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flush)
 			defer cancel()
 			h.flush(last)
 			return nil
+		}
+	}
+}
+
+// miss publishes the devices that are overdue.
+func (h *Hub) miss(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for uuid, p := range h.devices {
+		if p.told && !p.online(now) {
+			h.tell(uuid, p, false)
 		}
 	}
 }
@@ -259,7 +314,7 @@ func (h *Hub) Count() (online int) {
 	defer h.mu.Unlock()
 	now := time.Now()
 	for _, p := range h.devices {
-		if p.held > 0 || !p.left && fleet.Online(p.seen, p.poll, now) {
+		if p.online(now) {
 			online++
 		}
 	}

@@ -2,6 +2,7 @@ package odata
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -52,9 +53,9 @@ func (p *parser) unary() (Expr, error) {
 	return Not{x}, p.node()
 }
 
-// comparison takes OPERAND [OP OPERAND] or OPERAND in (VALUE, …).
+// comparison takes SUM [OP SUM] or SUM in (VALUE, …).
 func (p *parser) comparison() (Expr, error) {
-	left, err := p.operand()
+	left, err := p.sum()
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func (p *parser) comparison() (Expr, error) {
 		if err := p.node(); err != nil {
 			return nil, err
 		}
-		right, err := p.operand()
+		right, err := p.sum()
 		if err != nil {
 			return nil, err
 		}
@@ -78,6 +79,37 @@ func (p *parser) comparison() (Expr, error) {
 		return In{left, values}, p.node()
 	}
 	return left, nil
+}
+
+// sum takes PRODUCT [add|sub PRODUCT]….
+func (p *parser) sum() (Expr, error) { return p.arith((*parser).product, "add", "sub") }
+
+// product takes OPERAND [mul|div|mod OPERAND]….
+func (p *parser) product() (Expr, error) { return p.arith((*parser).operand, "mul", "div", "mod") }
+
+func (p *parser) arith(part func(*parser) (Expr, error), ops ...string) (Expr, error) {
+	left, err := part(p)
+	if err != nil {
+		return nil, err
+	}
+	for n := 0; ; n++ {
+		op := p.word()
+		if !slices.Contains(ops, op) {
+			return left, nil
+		}
+		if n == maxDepth {
+			return nil, p.fail("a calculation has more than %d steps", maxDepth)
+		}
+		p.at += len(op)
+		if err := p.node(); err != nil {
+			return nil, err
+		}
+		right, err := part(p)
+		if err != nil {
+			return nil, err
+		}
+		left = Arith{Op(op), left, right}
+	}
 }
 
 func (p *parser) values() ([]Literal, error) {
@@ -121,28 +153,35 @@ func (p *parser) operand() (Expr, error) {
 		return nil, p.want("an expression")
 	}
 	if end := begin + len(w); end < len(p.text) && p.text[end] == '(' {
-		arity, known := functions[w]
+		takes, known := functions[w]
 		if !known {
 			return nil, p.fail("there is no function %q", w)
 		}
 		p.at = end + 1
-		return p.call(w, arity)
+		return p.call(w, takes)
 	}
 	return p.path()
 }
 
-func (p *parser) call(name string, arity int) (Expr, error) {
+func (p *parser) call(name string, takes [2]int) (Expr, error) {
 	if err := p.enter(); err != nil {
 		return nil, err
 	}
 	defer p.leave()
 	begin := p.at
-	args, err := list(p, (*parser).operand)
-	if err != nil {
-		return nil, err
+	var args []Expr
+	if !p.peek(')') {
+		var err error
+		if args, err = list(p, (*parser).or); err != nil {
+			return nil, err
+		}
 	}
-	if len(args) != arity {
-		return nil, p.failAt(begin, "%s takes %d arguments, not %d", name, arity, len(args))
+	if n := len(args); n < takes[0] || n > takes[1] {
+		number := strconv.Itoa(takes[0])
+		if takes[1] > takes[0] {
+			number += " or " + strconv.Itoa(takes[1])
+		}
+		return nil, p.failAt(begin, "%s takes %s arguments, not %d", name, number, n)
 	}
 	if err := p.need(')'); err != nil {
 		return nil, err
@@ -150,7 +189,8 @@ func (p *parser) call(name string, arity int) (Expr, error) {
 	return Call{name, args}, p.node()
 }
 
-// path takes NAME/NAME…, which may end in /$count, /any(…) or /all(…).
+// path takes NAME/NAME…, which may end in /$count, /$count($filter=…), /any(…), /all(…) or /canAccess(). The last is
+// any(): a row that the asker may not reach is not there.
 func (p *parser) path() (Expr, error) {
 	var path Path
 	first, err := p.name()
@@ -166,7 +206,7 @@ func (p *parser) path() (Expr, error) {
 		p.at++
 		if strings.HasPrefix(p.text[p.at:], "$count") && len(path.Names) > 0 {
 			p.at += len("$count")
-			return Count{path}, nil
+			return p.count(path)
 		}
 		w, err := p.name()
 		if err != nil {
@@ -174,6 +214,9 @@ func (p *parser) path() (Expr, error) {
 		}
 		if (w == "any" || w == "all") && len(path.Names) > 0 && p.eat('(') {
 			return p.lambda(path, w == "all")
+		}
+		if w == "canAccess" && len(path.Names) > 0 && p.eat('(') {
+			return Lambda{Nav: path}, p.need(')')
 		}
 		path.Names = append(path.Names, w)
 		if len(path.Names) > maxDepth {
@@ -184,6 +227,29 @@ func (p *parser) path() (Expr, error) {
 		return nil, p.want(`"/" and a field of ` + first)
 	}
 	return path, nil
+}
+
+// count takes what may come after /$count: nothing, or ($filter=EXPRESSION).
+func (p *parser) count(nav Path) (Expr, error) {
+	c := Count{Nav: nav}
+	if p.at >= len(p.text) || p.text[p.at] != '(' {
+		return c, nil
+	}
+	p.at++
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer p.leave()
+	const option = "$filter="
+	if p.space(); !strings.HasPrefix(p.text[p.at:], option) {
+		return nil, p.want(option)
+	}
+	p.at += len(option)
+	var err error
+	if c.Filter, err = p.or(); err != nil {
+		return nil, err
+	}
+	return c, p.need(')')
 }
 
 // lambda takes VAR:EXPRESSION), or only the parenthesis.

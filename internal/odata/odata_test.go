@@ -30,6 +30,12 @@ var asked = []struct{ path, query string }{
 	{"device", "$filter=created_at gt datetime'2026-01-01T00:00:00Z' and note ne null and owns__device/$count gt 1"},
 	{"service", "$expand=image/$count,device_service_environment_variable/$count($filter=name eq 'A')&$skip=3"},
 	{"device", "$filter=device_tag/all(t:t/value eq 't') and device_tag/any()&$orderby=belongs_to__application/app_name desc,device_tag/$count"},
+	{"device(uuid='7cf02a6')/canAccess", ""},
+	{"release_asset(5)/beginUpload", ""},
+	{"organization", "$filter=application/canAccess()"},
+	{"application", "$filter=owns__device/$count($filter=is_online eq true) ge 1&$orderby=owns__device/$count($filter=is_online eq true) asc,id desc"},
+	{"device", "$filter=last_connectivity_event lt now() sub duration'P1DT2H' or memory_usage mul 100 div memory_total gt 90"},
+	{"device", "$filter=length(concat(trim(device_name),substring(uuid,0,7))) gt 12 and year(created_at) eq 2026 and indexof(uuid,'a') eq -1"},
 }
 
 func TestWhatClientsAskIsReadAndWrittenTheSame(t *testing.T) {
@@ -45,6 +51,9 @@ func TestWhatClientsAskIsReadAndWrittenTheSame(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, part := range strings.Split(a.query, "&") {
+			part = strings.ReplaceAll(part, "P1DT2H", "PT93600.000000000S")
+			part = strings.ReplaceAll(part, "application/canAccess()", "application/any()")
+			part = strings.ReplaceAll(part, "memory_usage mul 100 div memory_total", "(memory_usage mul 100) div memory_total")
 			if path != a.path || !strings.Contains(query, part) {
 				t.Errorf("%s?%s\nis written %s?%s", a.path, a.query, path, query)
 				break
@@ -76,6 +85,15 @@ func TestTheTreeOfAFilterFollowsPrecedence(t *testing.T) {
 			eq(odata.Path{Var: "v", Names: []string{"x"}}, int64(1)), eq(field("w", "x"), int64(1))}}},
 		{"a eq datetime'2026-05-01T10:00:00+02:00'", eq(field("a"), time.Date(2026, 5, 1, 8, 0, 0, 0, time.UTC))},
 		{"a eq @x", eq(field("a"), "from the alias")},
+		{"a eq datetime'2026-05-01T10:00:00 02:00'", eq(field("a"), time.Date(2026, 5, 1, 8, 0, 0, 0, time.UTC))},
+		{"a eq date'2026-05-01'", eq(field("a"), time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC))},
+		{"a eq duration'-P1DT2H3M4.5S'", eq(field("a"), -(26*time.Hour + 3*time.Minute + 4500*time.Millisecond))},
+		{"a add 2 mul 3 sub 4 eq 1", eq(odata.Arith{Op: "sub", Left: odata.Arith{Op: "add", Left: field("a"), Right: odata.Arith{
+			Op: "mul", Left: odata.Literal{Value: int64(2)}, Right: odata.Literal{Value: int64(3)}}}, Right: odata.Literal{Value: int64(4)}}, int64(1))},
+		{"now() gt a", odata.Compare{Op: "gt", Left: odata.Call{Func: "now"}, Right: field("a")}},
+		{"a/canAccess()", odata.Lambda{Nav: field("a")}},
+		{"a/b/$count($filter=c) eq 1", eq(odata.Count{Nav: field("a", "b"), Filter: field("c")}, int64(1))},
+		{"add eq 1 and in in (1)", odata.And{eq(field("add"), int64(1)), odata.In{X: field("in"), Values: []odata.Literal{{Value: int64(1)}}}}},
 	} {
 		q, err := odata.Parse("r", "$filter="+url.QueryEscape(c.filter)+"&@x="+url.QueryEscape("'from the alias'"))
 		if err != nil {
@@ -89,13 +107,42 @@ func TestTheTreeOfAFilterFollowsPrecedence(t *testing.T) {
 }
 
 func TestAParameterOfThePathComesFromTheQuery(t *testing.T) {
-	q, err := odata.Parse("device(uuid=@uuid)/", "@uuid=%27abc%27&apikey=%zz;is-not-ours")
+	q, err := odata.Parse("device(uuid=@uuid)/", "@uuid=%27abc%27&apikey=%zz;is-not-ours&%zz=1&$filter=id%20eq%20@id&@id=-7")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []odata.KeyPart{{Name: "uuid", Value: odata.Literal{Value: "abc"}}}
 	if diff := cmp.Diff(want, q.Key); diff != "" {
 		t.Error(diff)
+	}
+	filter := odata.Compare{Op: "eq", Left: odata.Path{Names: []string{"id"}}, Right: odata.Literal{Value: int64(-7)}}
+	if diff := cmp.Diff(odata.Expr(filter), q.Filter); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRowsAreSortedAsBalenaSortsThem(t *testing.T) {
+	q, err := odata.Parse("device", "$orderby=a,b+asc,c+DESC,d+Asc&$select=*&$inlinecount=allpages&$count=true&$format=json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := func(name string, desc bool) odata.Order {
+		return odata.Order{By: odata.Path{Names: []string{name}}, Desc: desc}
+	}
+	want := &odata.Query{Resource: "device", Options: odata.Options{OrderBy: []odata.Order{by("a", true), by("b", false), by("c", true), by("d", false)}}}
+	if diff := cmp.Diff(want, q); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAParameterIsNoWayToALongerQuery(t *testing.T) {
+	uses := strings.Repeat("@x,", 100) + "@x"
+	if _, err := odata.Parse("r", "$filter=a+in+("+uses+")&@x='"+strings.Repeat("a", 1000)+"'"); err != nil {
+		t.Error(err)
+	}
+	_, err := odata.Parse("r", "$filter=a+in+("+uses+")&@x='"+strings.Repeat("a", 10_000)+"'")
+	if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Message(err), "stand for more than") {
+		t.Error(err)
 	}
 }
 
@@ -123,7 +170,15 @@ func TestAnErrorSaysWhereItIs(t *testing.T) {
 		{"device(1,2)", "", "names each of them once"},
 		{"device(null)", "", "no part of a key is null"},
 		{"device(1", "", `want ","`},
-		{"device(1)/uuid", "", "want $count"},
+		{"device(1)/5", "", "want $count or the name of an action"},
+		{"device(1)/uuid/x", "", "want the end"},
+		{"device", "$filter=now(1)", "now takes 0 arguments, not 1"},
+		{"device", "$filter=substring(a)", "substring takes 2 or 3 arguments, not 1"},
+		{"device", "$filter=a eq duration'P'", "is not a duration"},
+		{"device", "$filter=a eq duration'P1DT'", "is not a duration"},
+		{"device", "$filter=a eq duration'P999999D'", "is not a duration"},
+		{"device", "$filter=a/$count($top=1) eq 1", "want $filter="},
+		{"device", "$inlinecount=some", "want allpages or none"},
 		{"", "", "want a name"},
 		{"device(a=1,a=2)", "", "names each of them once"},
 	} {
@@ -145,6 +200,8 @@ func TestAHostileQueryIsRefusedBeforeItGrows(t *testing.T) {
 		"values":      "$filter=a in (" + strings.Repeat("1,", 20_000) + "1)",
 		"names":       "$select=" + strings.Repeat("a,", 20_000) + "a",
 		"path":        "$filter=" + strings.Repeat("a/", 20_000) + "a",
+		"sums":        "$filter=a eq " + strings.Repeat("1 add ", 15_000) + "1",
+		"counts":      "$filter=" + strings.Repeat("a/$count($filter=", 5000),
 		"length":      "$filter=a eq '" + strings.Repeat("a", 200_000) + "'",
 	} {
 		_, err := odata.Parse("r", strings.ReplaceAll(query, " ", "+"))
@@ -157,7 +214,13 @@ func TestAHostileQueryIsRefusedBeforeItGrows(t *testing.T) {
 func TestWhateverIsWrittenIsReadBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q := &odata.Query{
-			Resource: name.Draw(t, "resource"), Count: rapid.Bool().Draw(t, "count"), Options: drawOptions(t, 3),
+			Resource: name.Draw(t, "resource"), Options: drawOptions(t, 3),
+		}
+		switch rapid.IntRange(0, 2).Draw(t, "tail") {
+		case 1:
+			q.Count = true
+		case 2:
+			q.Action = name.Draw(t, "action")
 		}
 		switch rapid.IntRange(0, 2).Draw(t, "key") {
 		case 1:
@@ -219,7 +282,9 @@ func drawPath(t *rapid.T, vars []string) odata.Path {
 }
 
 func drawLiteral(t *rapid.T) odata.Literal {
-	switch rapid.IntRange(0, 5).Draw(t, "literal") {
+	switch rapid.IntRange(0, 6).Draw(t, "literal") {
+	case 5:
+		return odata.Literal{Value: time.Duration(rapid.Int64Range(-1<<59, 1<<59).Draw(t, "duration"))}
 	case 0:
 		return odata.Literal{}
 	case 1:
@@ -242,7 +307,7 @@ func drawExpr(t *rapid.T, depth int, vars []string) odata.Expr {
 		return drawPath(t, vars)
 	}
 	sub := func() odata.Expr { return drawExpr(t, depth-1, vars) }
-	switch rapid.IntRange(0, 8).Draw(t, "expr") {
+	switch rapid.IntRange(0, 11).Draw(t, "expr") {
 	case 0:
 		return odata.And{sub(), sub(), sub()}
 	case 1:
@@ -263,6 +328,13 @@ func drawExpr(t *rapid.T, depth int, vars []string) odata.Expr {
 		return odata.Call{Func: "startswith", Args: []odata.Expr{sub(), sub()}}
 	case 6:
 		return odata.Count{Nav: drawPath(t, vars)}
+	case 7:
+		return odata.Count{Nav: drawPath(t, vars), Filter: drawExpr(t, depth-1, vars)}
+	case 8:
+		return odata.Call{Func: "substring", Args: []odata.Expr{sub(), sub(), sub()}}
+	case 9:
+		op := rapid.SampledFrom([]odata.Op{"add", "sub", "mul", "div", "mod"}).Draw(t, "op")
+		return odata.Arith{Op: op, Left: sub(), Right: sub()}
 	}
 	op := rapid.SampledFrom([]odata.Op{"eq", "ne", "gt", "ge", "lt", "le"}).Draw(t, "op")
 	return odata.Compare{Op: op, Left: sub(), Right: sub()}

@@ -2,6 +2,7 @@ package odata
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ type parser struct {
 // budget is what all parsers of one query share.
 type budget struct {
 	nodes, values int
+	aliased       int // bytes
 	aliases       map[string]Literal
 }
 
@@ -174,6 +176,12 @@ func (p *parser) maybeLiteral() (l Literal, ok bool, err error) {
 		if !known {
 			return l, true, p.failAt(begin, "there is no parameter @%s", name)
 		}
+		if text, ok := l.Value.(string); ok {
+			p.aliased += len(text)
+		}
+		if p.aliased > maxAlias {
+			return l, true, p.failAt(begin, "the parameters stand for more than %d bytes", maxAlias)
+		}
 		return l, true, nil
 	}
 	w := p.word()
@@ -199,14 +207,66 @@ func (p *parser) maybeLiteral() (l Literal, ok bool, err error) {
 			return l, true, p.failAt(begin, "%s", fault.Message(err))
 		}
 		return Literal{t}, true, nil
+	case "duration":
+		if p.at+len(w) >= len(p.text) || p.text[p.at+len(w)] != '\'' {
+			return l, false, nil
+		}
+		begin := p.at
+		p.at += len(w)
+		s, err := p.quoted()
+		if err != nil {
+			return l, true, err
+		}
+		d, ok := parseDuration(s)
+		if !ok {
+			return l, true, p.failAt(begin, "%q is not a duration; write it as P1DT12H30M5S", s)
+		}
+		return Literal{d}, true, nil
 	}
 	return l, false, nil
 }
 
-// ParseTime reads a time as the protocol writes it: ISO 8601; without a zone it is UTC.
+// durations is what parseDuration reads; there is at least one digit.
+var durations = regexp.MustCompile(`^(-?)P(?:(\d{1,6})D)?(?:T(?:(\d{1,8})H)?(?:(\d{1,9})M)?(?:(\d{1,10})(?:\.(\d{1,9}))?S)?)?$`)
+
+// parseDuration reads an ISO 8601 duration of days and less.
+func parseDuration(s string) (d time.Duration, ok bool) {
+	m := durations.FindStringSubmatch(s)
+	if m == nil || !strings.ContainsAny(s, "0123456789") || strings.HasSuffix(s, "T") {
+		return 0, false
+	}
+	for i, unit := range []int64{24 * 3600, 3600, 60, 1} {
+		if m[2+i] == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(m[2+i], 10, 64)
+		if err != nil || n > maxSeconds/unit {
+			return 0, false
+		}
+		d += time.Duration(n*unit) * time.Second
+	}
+	if m[6] != "" {
+		n, err := strconv.ParseInt((m[6] + "00000000")[:9], 10, 64)
+		if err != nil {
+			return 0, false
+		}
+		d += time.Duration(n)
+	}
+	if m[1] != "" {
+		d = -d
+	}
+	return d, true
+}
+
+// maxSeconds bounds each part of a duration, so that their sum is one: 60 years.
+const maxSeconds = 60 * 366 * 24 * 3600
+
+// ParseTime reads a time as the protocol writes it: ISO 8601; without a zone it is UTC. A zone's plus sign may have
+// become a space on its way through a query string.
 func ParseTime(s string) (time.Time, error) {
+	plus := strings.Replace(s, " ", "+", 1)
 	for _, form := range dateForms {
-		if t, err := time.Parse(form, s); err == nil && t.UTC().Year() > 0 && t.UTC().Year() < 10000 {
+		if t, err := time.Parse(form, plus); err == nil && t.UTC().Year() > 0 && t.UTC().Year() < 10000 {
 			return t.UTC(), nil
 		}
 	}

@@ -27,6 +27,9 @@ func print(q *odata.Query) (path, rawQuery string) {
 	if q.Count {
 		path += "/$count"
 	}
+	if q.Action != "" {
+		path += "/" + q.Action
+	}
 	var all []string
 	for _, o := range options(q.Options) {
 		name, value, _ := strings.Cut(o, "=")
@@ -58,11 +61,11 @@ func options(o odata.Options) (all []string) {
 	}
 	var orders []string
 	for _, by := range o.OrderBy {
-		s := expr(by.By)
+		direction := " asc"
 		if by.Desc {
-			s += " desc"
+			direction = " desc"
 		}
-		orders = append(orders, s)
+		orders = append(orders, expr(by.By)+direction)
 	}
 	if orders != nil {
 		all = append(all, "$orderby="+strings.Join(orders, ","))
@@ -99,6 +102,8 @@ func expr(x odata.Expr) string {
 			values = append(values, expr(v))
 		}
 		return operand(x.X) + " in (" + strings.Join(values, ",") + ")"
+	case odata.Arith:
+		return factor(x.Left) + " " + string(x.Op) + " " + factor(x.Right)
 	case odata.Lambda:
 		word := "any"
 		if x.All {
@@ -115,6 +120,9 @@ func expr(x odata.Expr) string {
 		}
 		return x.Func + "(" + strings.Join(args, ",") + ")"
 	case odata.Count:
+		if x.Filter != nil {
+			return expr(x.Nav) + "/$count($filter=" + expr(x.Filter) + ")"
+		}
 		return expr(x.Nav) + "/$count"
 	case odata.Path:
 		names := x.Names
@@ -146,6 +154,14 @@ func operand(x odata.Expr) string {
 	return expr(x)
 }
 
+// factor is x, in parentheses if it is not a single thing.
+func factor(x odata.Expr) string {
+	if _, ok := x.(odata.Arith); ok {
+		return "(" + expr(x) + ")"
+	}
+	return operand(x)
+}
+
 func literal(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -154,6 +170,12 @@ func literal(v any) string {
 		return "'" + strings.ReplaceAll(v, "'", "''") + "'"
 	case time.Time:
 		return "datetime'" + v.Format(time.RFC3339Nano) + "'"
+	case time.Duration:
+		sign := ""
+		if v < 0 {
+			sign, v = "-", -v
+		}
+		return fmt.Sprintf("duration'%sPT%d.%09dS'", sign, v/time.Second, v%time.Second)
 	case float64:
 		s := strconv.FormatFloat(v, 'g', -1, 64)
 		if !strings.ContainsAny(s, ".e") {

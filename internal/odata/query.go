@@ -64,10 +64,7 @@ func split(rawQuery string) ([]option, error) {
 	for part := range strings.SplitSeq(rawQuery, "&") {
 		name, value, _ := strings.Cut(part, "=")
 		name, err := url.QueryUnescape(name)
-		if err != nil {
-			return nil, fault.Wrap(fault.Invalid, err, "the query string is not percent-encoded text")
-		}
-		if !strings.HasPrefix(name, "$") && !strings.HasPrefix(name, "@") {
+		if err != nil || !strings.HasPrefix(name, "$") && !strings.HasPrefix(name, "@") {
 			continue
 		}
 		value, err = url.QueryUnescape(value)
@@ -79,7 +76,7 @@ func split(rawQuery string) ([]option, error) {
 	return all, nil
 }
 
-// path takes RESOURCE[(KEY)][/$count][/].
+// path takes RESOURCE[(KEY)][/$count|/ACTION][/].
 func (q *Query) path(p *parser) (err error) {
 	if !utf8.ValidString(p.text) || strings.ContainsRune(p.text, 0) {
 		return fault.New(fault.Invalid, "the path is not text")
@@ -93,11 +90,12 @@ func (q *Query) path(p *parser) (err error) {
 		}
 	}
 	if p.eat('/') && p.at < len(p.text) {
-		if !strings.HasPrefix(p.text[p.at:], "$count") {
-			return p.want("$count")
+		if strings.HasPrefix(p.text[p.at:], "$count") {
+			p.at += len("$count")
+			q.Count = true
+		} else if q.Action, err = p.name(); err != nil {
+			return p.want("$count or the name of an action")
 		}
-		p.at += len("$count")
-		q.Count = true
 		p.eat('/')
 	}
 	return p.end()
@@ -147,6 +145,9 @@ func (o *Options) option(p *parser, name string, seen map[string]bool) (err erro
 	seen[name] = true
 	switch name {
 	case "$select":
+		if p.eat('*') { // every field, as if nothing were said
+			return nil
+		}
 		o.Select, err = list(p, (*parser).name)
 	case "$expand":
 		o.Expand, err = list(p, (*parser).expand)
@@ -162,6 +163,11 @@ func (o *Options) option(p *parser, name string, seen map[string]bool) (err erro
 		// The number of all rows beside the rows; nobody reads it from this protocol's answers, which have no place for it.
 		if !p.eatWord("true") && !p.eatWord("false") {
 			return p.want("true or false")
+		}
+	case "$inlinecount":
+		// The same in an older spelling.
+		if !p.eatWord("allpages") && !p.eatWord("none") {
+			return p.want("allpages or none")
 		}
 	case "$format":
 		// There is one format.
@@ -232,7 +238,8 @@ func (p *parser) expand() (e Expand, err error) {
 	}
 }
 
-// order takes PATH [asc|desc], where the path may end in /$count.
+// order takes PATH [asc|desc], where the path may end in /$count. Without a direction it is descending: not what OData
+// says, but what the balena API does, and `$orderby=created_at&$top=1` must be the same row here.
 func (p *parser) order() (o Order, err error) {
 	begin := p.at
 	x, err := p.path()
@@ -242,10 +249,13 @@ func (p *parser) order() (o Order, err error) {
 	if _, ok := x.(Lambda); ok {
 		return o, p.failAt(begin, "rows cannot be sorted by any or all")
 	}
-	o.By = x
-	o.Desc = p.eatWord("desc")
-	if !o.Desc {
-		p.eatWord("asc")
+	o.By, o.Desc = x, true
+	switch w := p.word(); strings.ToLower(w) {
+	case "asc":
+		o.Desc = false
+		fallthrough
+	case "desc":
+		p.at += len(w)
 	}
 	return o, nil
 }

@@ -52,32 +52,39 @@ func newEngine(t *testing.T) *engine {
 	return nil
 }
 
-// do asks the engine, as key if there is one. The answer of a push or a pull is a stream of JSON objects, one of which
-// may be an error.
+// do asks the engine, as key if there is one.
 func (e *engine) do(method, path, key string, body io.Reader) error {
+	e.t.Helper()
+	_, err := e.ask(method, path, map[string]string{"username": "d_uuid", "password": key}, body)
+	return err
+}
+
+// ask asks the engine with credentials for the registry. The answer of a push or a pull is a stream of JSON objects, one
+// of which may be an error.
+func (e *engine) ask(method, path string, credentials map[string]string, body io.Reader) ([]byte, error) {
 	e.t.Helper()
 	r, err := http.NewRequestWithContext(context.WithoutCancel(e.t.Context()), method, "http://engine"+path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	credentials, err := json.Marshal(map[string]string{"username": "d_uuid", "password": key})
+	header, err := json.Marshal(credentials)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.Header.Set("X-Registry-Auth", base64.URLEncoding.EncodeToString(credentials))
+	r.Header.Set("X-Registry-Auth", base64.URLEncoding.EncodeToString(header))
 	answer, err := e.http.Do(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if answer.StatusCode >= 300 || bytes.Contains(text, []byte(`"error"`)) {
-		return fmt.Errorf("%s %s: %s: %s", method, path, answer.Status, bytes.TrimSpace(text))
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, answer.Status, bytes.TrimSpace(text))
 	}
-	return nil
+	return text, nil
 }
 
 func (e *engine) remove(image string) {
@@ -86,26 +93,76 @@ func (e *engine) remove(image string) {
 	}
 }
 
+// imported makes an image of one file, and removes it when the test ends.
+func (e *engine) imported(repository string, content []byte) {
+	e.t.Helper()
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	if err := w.WriteHeader(&tar.Header{Name: "hello", Mode: 0o644, Size: int64(len(content))}); err != nil {
+		e.t.Fatal(err)
+	}
+	if _, err := w.Write(content); err != nil {
+		e.t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { e.remove(repository + ":latest") })
+	if err := e.do(http.MethodPost, "/images/create?"+url.Values{"fromSrc": {"-"}, "repo": {repository}, "tag": {"latest"}}.Encode(), "", &layer); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func TestARealEnginePushesWithATokenThatADeployAskedFor(t *testing.T) {
+	e := newEngine(t)
+	s := newServer(t, httptest.NewServer)
+	local := s.host + "/" + s.running
+	e.imported(local, []byte("made for "+t.Name()+" at "+s.host))
+	token := func(key, repository string) string {
+		t.Helper()
+		// As the stock CLI asks, in the array form of its own.
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/auth/v1/token?service="+service+"&scope[0]=repository:"+repository+":pull,push", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+key)
+		answer, err := s.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		var a struct{ Token string }
+		if err := json.NewDecoder(answer.Body).Decode(&a); err != nil || a.Token == "" {
+			t.Fatalf("%s, %v", answer.Status, err)
+		}
+		return a.Token
+	}
+	push := "/images/" + local + "/push?tag=latest"
+	for who, bad := range map[string]string{"eve": token(s.eve, s.running), "a token for another repository": token(s.ada, s.done), "no token": "x"} {
+		if _, err := e.ask(http.MethodPost, push, map[string]string{"registrytoken": bad}, nil); err == nil {
+			t.Errorf("%s pushes", who)
+		}
+	}
+	said, err := e.ask(http.MethodPost, push, map[string]string{"registrytoken": token(s.ada, s.running)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := remote.Head(s.ref(s.running), s.as(s.ada)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The CLI takes the digest from the last line of what the engine says.
+	if lines := strings.Split(strings.TrimSpace(string(said)), "\n"); !strings.Contains(lines[len(lines)-1], head.Digest.String()) {
+		t.Errorf("the engine's last line is %s, the registry has %s", lines[len(lines)-1], head.Digest)
+	}
+}
+
 func TestARealEnginePushesAndPullsByDigest(t *testing.T) {
 	e := newEngine(t)
 	s := newServer(t, httptest.NewServer)
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
 	content := []byte("made for " + t.Name() + " at " + s.host)
-	if err := w.WriteHeader(&tar.Header{Name: "hello", Mode: 0o644, Size: int64(len(content))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(content); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
 	local := s.host + "/" + s.running
-	t.Cleanup(func() { e.remove(local + ":latest") })
-	if err := e.do(http.MethodPost, "/images/create?"+url.Values{"fromSrc": {"-"}, "repo": {local}, "tag": {"latest"}}.Encode(), "", &layer); err != nil {
-		t.Fatal(err)
-	}
+	e.imported(local, content)
 
 	push := "/images/" + local + "/push?tag=latest"
 	for who, key := range map[string]string{"eve": s.eve, "the fleet's device": s.porch, "a wrong key": "wrong"} {

@@ -30,6 +30,7 @@ import (
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/registry"
 	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/store/storetest"
 )
 
 // server is a registry with the token endpoint beside it, and the database they ask. ada has the fleet home with
@@ -75,11 +76,7 @@ func newServer(t *testing.T, start func(http.Handler) *httptest.Server) *server 
 	t.Helper()
 	s := &server{t: t, dir: filepath.Join(t.TempDir(), "registry"), now: time.Now()}
 	data := t.TempDir()
-	db, err := store.Open(t.Context(), filepath.Join(data, "dunlin.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := storetest.Open(t)
 	keys, err := auth.OpenKeyring(data)
 	if err != nil {
 		t.Fatal(err)
@@ -176,12 +173,12 @@ func (s *server) tenant(user, fleetName string) (f fleet.Fleet, userKey, deviceK
 
 func repository(letter string) string { return "v2/" + strings.Repeat(letter, 32) }
 
-// image records an image of a release of a fleet.
+// image records an image of a release that is deployed to a fleet.
 func (s *server) image(f fleet.Fleet, repository string, status fleet.Status) {
 	s.t.Helper()
 	s.write(`INSERT INTO services (created_at, modified_at, fleet, name) VALUES (1, 1, $1, 'main') ON CONFLICT DO NOTHING`, f.ID)
-	s.write(`INSERT INTO releases (created_at, modified_at, fleet, commit_id, status, start_timestamp, update_timestamp)
-		VALUES (1, 1, $1, $2, $3, 1, 1)`, f.ID, repository, status)
+	s.write(`INSERT INTO releases (created_at, modified_at, fleet, commit_id, status, start_timestamp, update_timestamp, deployed)
+		VALUES (1, 1, $1, $2, $3, 1, 1, TRUE)`, f.ID, repository, status)
 	s.write(`INSERT INTO images (created_at, modified_at, service, location, repository, status, start_timestamp)
 		SELECT 1, 1, id, 'host/' || $2, $2, $3, 1 FROM services WHERE fleet = $1`, f.ID, repository, status)
 	s.write(`INSERT INTO release_images (created_at, modified_at, image, release)

@@ -29,10 +29,8 @@ type job struct {
 
 func (j *job) say(format string, args ...any) { j.log.line(format, args...) }
 
-// run builds the images and ends the release, one way or the other.
+// run builds the images and ends the release, one way or the other. ctx is one that Cancel ends.
 func (j *job) run(ctx context.Context) (fleet.Release, error) {
-	ctx, end := j.cancellable(ctx, j.release.ID)
-	defer end()
 	if err := j.build(ctx); err != nil {
 		return j.release, j.end(ctx, err)
 	}
@@ -44,13 +42,15 @@ func (j *job) run(ctx context.Context) (fleet.Release, error) {
 	// From here on the release is there, whether or not its pusher still is.
 	ctx = context.WithoutCancel(ctx)
 	if !ended {
-		j.done(fleet.Cancelled, took)
-		return j.release, fault.New(fault.Conflict, "the release was cancelled while it was being built")
+		return j.release, j.end(ctx, errCancelled)
 	}
 	if j.release, err = j.Store.Release(ctx, j.release.ID); err != nil {
 		return j.release, err
 	}
 	j.announce(j.release)
+	if j.Moved != nil {
+		j.Moved(j.release)
+	}
 	j.say("Release %s built in %s", name(j.release), seconds(took))
 	j.done(fleet.Success, took)
 	return j.release, nil
@@ -64,8 +64,13 @@ func (j *job) build(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir) // the next start sweeps what stays
 
+	variables, err := j.Store.BuildVariables(ctx, j.fleet.ID)
+	if err != nil {
+		return err
+	}
 	project, err := build.Detect(ctx, dir, build.Target{
-		DeviceType: j.fleet.DeviceType, Arch: j.fleet.Arch, FleetName: j.fleet.Name, Commit: j.release.Commit,
+		DeviceType: j.fleet.DeviceType, Arch: j.fleet.Arch, FleetName: j.fleet.Name, Commit: j.release.Commit, Dockerfile: j.release.Dockerfile,
+		Variables: variables,
 	})
 	if err != nil {
 		return err
@@ -119,7 +124,7 @@ func (j *job) outline(ctx context.Context, p *build.Project) ([]fleet.Image, err
 		o.Version = v
 	}
 	for _, s := range p.Services {
-		repository, location := j.location()
+		repository, location := j.NewLocation()
 		o.Services = append(o.Services, store.OutlineService{
 			Name: s.Name, Repository: repository, Location: location, ProjectType: s.Kind,
 			Labels: s.Labels, Variables: s.Environment, Contract: json.RawMessage(s.Contract),
@@ -163,12 +168,15 @@ func (j *job) end(ctx context.Context, err error) error {
 			return fault.Wrap(fault.Unavailable, err, "the server is being restarted, and the source had not arrived").
 				WithHint("push again in a moment")
 		}
-		return fault.Wrap(fault.Unavailable, err, "the server is being restarted; it goes on with this build by itself").
-			WithHint("push again in a moment to follow it")
+		hint := "push again in a moment to follow it"
+		if j.release.GitCommit == "" || Commit(j.release.GitCommit) != j.release.Commit {
+			hint = "`dunlin release list " + j.fleet.Slug + "` says in a moment how it ends" // another push would be another release
+		}
+		return fault.Wrap(fault.Unavailable, err, "the server is being restarted; it goes on with this build by itself").WithHint(hint)
 	}
 	status := fleet.Failed
 	switch {
-	case errors.Is(context.Cause(ctx), errCancelled):
+	case errors.Is(context.Cause(ctx), errCancelled), errors.Is(err, errCancelled):
 		status = fleet.Cancelled
 		err = fault.Wrap(fault.Conflict, err, "the release was cancelled while it was being built")
 	case ctx.Err() != nil:
@@ -184,6 +192,7 @@ func (j *job) end(ctx context.Context, err error) error {
 	if e := j.Store.Fail(last, j.release.ID, status, fault.Message(err), j.log.text()); e != nil {
 		err = errors.Join(err, e)
 	}
+	j.moved(last, j.release.ID)
 	j.done(status, time.Since(j.began))
 	return err
 }

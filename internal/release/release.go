@@ -4,7 +4,6 @@
 package release
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -13,15 +12,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dunlin/dunlin/internal/build"
-	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/hub"
 	"github.com/dunlin/dunlin/internal/store"
@@ -32,9 +28,6 @@ var (
 	errStopping  = errors.New("the server is stopping")    // by Stop
 	errCancelled = errors.New("the release was cancelled") // by Cancel
 )
-
-// maxLog bounds the build log that a release keeps, in bytes; the end of a longer one is kept.
-const maxLog = 300 << 10
 
 // parallel is how many images are built at the same time, of all releases together.
 const parallel = 2
@@ -56,14 +49,20 @@ type Pipeline struct {
 	Log     *slog.Logger
 	// Ended is told how each release ended and how long it took; may be nil.
 	Ended func(status fleet.Status, took time.Duration)
+	// Moved is told of each release that began, ended or became final, as it is then. It must not block; may be nil.
+	Moved func(fleet.Release)
 
 	left []fleet.Release // what Recover found
 
 	once  sync.Once
 	slots chan struct{} // a place for each image being built
 
+	background sync.WaitGroup // builds that Start began
+
 	mu        sync.Mutex
 	queues    map[int64]chan struct{} // one place per fleet
+	waiting   map[int64]int           // sources of a fleet that are being built or wait for it
+	arriving  int                     // sources that are being received
 	announced map[int64]announcement  // by fleet
 	stopped   bool
 	jobs      map[int64]context.CancelCauseFunc // by release
@@ -80,6 +79,9 @@ func (pl *Pipeline) Stop() {
 		(*cancel)(errStopping)
 	}
 }
+
+// Wait returns when the builds that Start began are over. It is called after Stop.
+func (pl *Pipeline) Wait() { pl.background.Wait() }
 
 // Cancel breaks off the build of a release that somebody has marked as cancelled. A release that is not being built
 // is left alone.
@@ -157,150 +159,6 @@ func (pl *Pipeline) announcementOf(r fleet.Release) (a announcement, remembered 
 	return announcement{release: r.ID, at: time.Now(), sent: pl.Hub.AllTravelled()}, false
 }
 
-// Push is one arrival of source.
-type Push struct {
-	Fleet        int64
-	User         int64
-	Ref          string
-	GitCommit    string   // 40 hex
-	Roots        []string // root commits of its history, the first parents' root first
-	Draft        bool
-	NoCache      bool
-	ForceHistory bool
-	Received     time.Duration // how long the source took to arrive; 0 if nobody measured
-	Archive      func(ctx context.Context, w io.Writer) error
-}
-
-// commit is the release's name for a git commit.
-func (p Push) commit() string { return Commit(p.GitCommit) }
-
-// Commit is the name of the release that is made of a git commit: its first 32 digits.
-func Commit(gitCommit string) string { return gitCommit[:min(32, len(gitCommit))] }
-
-// Push builds what arrived and makes it the fleet's release. It returns when the release has ended; an error says
-// why there is none, and the fleet is then as it was. out gets the build as it happens.
-func (pl *Pipeline) Push(ctx context.Context, p Push, out io.Writer) (fleet.Release, error) {
-	ctx, end := pl.stoppable(ctx)
-	defer end()
-	if errors.Is(context.Cause(ctx), errStopping) {
-		return fleet.Release{}, fault.New(fault.Unavailable, "the server is being restarted").WithHint("push again in a moment")
-	}
-	f, err := pl.Store.Fleet(ctx, p.Fleet)
-	if err != nil {
-		return fleet.Release{}, err
-	}
-	if err := checkHistory(f, p); err != nil {
-		return fleet.Release{}, err
-	}
-	leave, err := pl.enter(ctx, p.Fleet, out)
-	if err != nil {
-		return fleet.Release{}, err
-	}
-	defer leave()
-
-	done, found, err := pl.Store.Succeeded(ctx, p.Fleet, p.commit())
-	if err != nil {
-		return fleet.Release{}, err
-	}
-	// A history that is new, or was forced, is the fleet's from now on.
-	var root string
-	if len(p.Roots) > 0 && !slices.Contains(p.Roots, f.RootCommit) {
-		root = p.Roots[0]
-	}
-	if found {
-		if root != "" {
-			if err := pl.Store.RememberRoot(ctx, p.Fleet, root); err != nil {
-				return done, err
-			}
-		}
-		return pl.again(ctx, done, p, out)
-	}
-	r, _, err := pl.Store.BeginRelease(ctx, store.NewRelease{
-		Fleet: p.Fleet, Commit: p.commit(), GitCommit: p.GitCommit, Ref: p.Ref, User: p.User, Draft: p.Draft, NoCache: p.NoCache, Root: root,
-	})
-	if err != nil {
-		return fleet.Release{}, err
-	}
-	j := &job{Pipeline: pl, fleet: f, release: r, log: &transcript{out: out}, began: time.Now()}
-	j.say("Building %s for %s (%s)", short(r.Commit), f.Slug, f.Arch)
-	if p.Received > 0 {
-		j.say("source received in %s", seconds(p.Received))
-	}
-	if err := pl.keepSource(ctx, r.ID, p.Archive); err != nil {
-		return r, j.end(ctx, err)
-	}
-	return j.run(ctx)
-}
-
-// checkHistory refuses a history that has nothing to do with the fleet's.
-func checkHistory(f fleet.Fleet, p Push) error {
-	if f.RootCommit == "" || p.ForceHistory || len(p.Roots) == 0 || slices.Contains(p.Roots, f.RootCommit) {
-		return nil
-	}
-	return fault.Newf(fault.Conflict, "this history is unrelated to what was pushed to %s before (it starts at %s, the fleet's at %s)",
-		f.Slug, short(p.Roots[0]), short(f.RootCommit)).
-		WithHint("is this the right folder and the right remote? To replace the fleet's history: git push --force -o force-history …")
-}
-
-// again answers the push of a commit that has its release.
-func (pl *Pipeline) again(ctx context.Context, r fleet.Release, p Push, out io.Writer) (fleet.Release, error) {
-	t := &transcript{out: out}
-	t.line("Commit %s is built already: release %s", short(r.Commit), name(r))
-	if p.NoCache {
-		t.line("it is not built again; for a fresh build of the same source: git commit --allow-empty")
-	}
-	if r.Draft() && !p.Draft {
-		if err := pl.Store.Finalize(ctx, r); err != nil {
-			return r, err
-		}
-		t.line("the draft is final now")
-	}
-	r, err := pl.Store.Release(ctx, r.ID)
-	if err != nil {
-		return r, err
-	}
-	if !r.Draft() && !p.Draft {
-		moved, err := pl.Store.Retarget(ctx, r)
-		if err != nil {
-			return r, err
-		}
-		if moved {
-			t.line("the fleet's target is %s again", name(r))
-		}
-		if f, err := pl.Store.Fleet(ctx, r.Fleet); err == nil && f.TrackLatest && f.Target != r.ID {
-			t.line("it does not become the fleet's target, because it is invalidated or failed its tests")
-		}
-	}
-	pl.announce(r)
-	return r, nil
-}
-
-// enter waits until no other push to the fleet is under way.
-func (pl *Pipeline) enter(ctx context.Context, fleetID int64, out io.Writer) (leave func(), err error) {
-	pl.mu.Lock()
-	if pl.queues == nil {
-		pl.queues = map[int64]chan struct{}{}
-	}
-	q := pl.queues[fleetID]
-	if q == nil {
-		q = make(chan struct{}, 1)
-		pl.queues[fleetID] = q
-	}
-	pl.mu.Unlock()
-	select {
-	case q <- struct{}{}:
-	default:
-		(&transcript{out: out}).line("Another push to this fleet is being built; waiting for it…")
-		select {
-		case q <- struct{}{}:
-		case <-ctx.Done():
-			return nil, fault.Wrap(fault.Unavailable, context.Cause(ctx), "the push was broken off while it waited for another one").
-				WithHint("push again")
-		}
-	}
-	return func() { <-q }, nil
-}
-
 // Recover finds the releases that a stopped or killed server left under way, for Run, and removes what it left of
 // others. It is called before the first push can arrive.
 func (pl *Pipeline) Recover(ctx context.Context) (err error) {
@@ -346,11 +204,14 @@ func (pl *Pipeline) resume(ctx context.Context, id int64) {
 		if err != nil {
 			return err
 		}
-		j := &job{Pipeline: pl, fleet: f, release: r, log: &transcript{out: io.Discard}, began: time.Now()}
+		j := pl.job(f, r, io.Discard)
 		if _, err := os.Stat(pl.source(id)); err != nil {
+			defer pl.moved(ctx, id)
 			return pl.Store.Fail(ctx, id, fleet.Interrupted, "the server stopped before the source had arrived; push again", "")
 		}
 		j.say("Going on after a restart of the server")
+		ctx, end := pl.cancellable(ctx, id)
+		defer end()
 		_, err = j.run(ctx)
 		return err
 	}()
@@ -364,52 +225,6 @@ func (pl *Pipeline) resume(ctx context.Context, id int64) {
 	}
 }
 
-// source is where the archive of a release under way is kept.
-func (pl *Pipeline) source(release int64) string {
-	return filepath.Join(pl.Sources, fmt.Sprintf("%d.tar", release))
-}
-
-// keepSource writes the archive to disk, whole or not at all, so that the build no longer needs the pusher.
-func (pl *Pipeline) keepSource(ctx context.Context, release int64, archive func(context.Context, io.Writer) error) (err error) {
-	if err := os.MkdirAll(pl.Sources, 0o700); err != nil {
-		return fmt.Errorf("keep source: %w", err)
-	}
-	f, err := os.CreateTemp(pl.Sources, "arriving-*")
-	if err != nil {
-		return fmt.Errorf("keep source: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if err := archive(ctx, f); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("keep source: %w", err)
-	}
-	return os.Rename(f.Name(), pl.source(release))
-}
-
-// sweep removes what a killed server left of releases that have ended.
-func (pl *Pipeline) sweep(left []fleet.Release) error {
-	keep := map[string]bool{}
-	for _, r := range left {
-		keep[pl.source(r.ID)] = true
-	}
-	files, err := filepath.Glob(filepath.Join(pl.Sources, "*"))
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		if !keep[f] {
-			err = errors.Join(err, os.Remove(f))
-		}
-	}
-	return errors.Join(err, os.RemoveAll(pl.Work))
-}
-
 // slot waits for a place to build an image in.
 func (pl *Pipeline) slot(ctx context.Context) (leave func(), err error) {
 	pl.once.Do(func() { pl.slots = make(chan struct{}, parallel) })
@@ -421,8 +236,8 @@ func (pl *Pipeline) slot(ctx context.Context) (leave func(), err error) {
 	}
 }
 
-// location makes the place of a new image.
-func (pl *Pipeline) location() (repository, location string) {
+// NewLocation makes the place of a new image: its repository, and where that is.
+func (pl *Pipeline) NewLocation() (repository, location string) {
 	var b [16]byte
 	rand.Read(b[:]) // never fails
 	repository = "v2/" + hex.EncodeToString(b[:])
@@ -441,41 +256,3 @@ func name(r fleet.Release) string {
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
-
-// transcript sends lines to whoever watches and keeps the end of them for the release. It may be written to
-// concurrently; a watcher that went away does not end the build by itself.
-type transcript struct {
-	mu   sync.Mutex
-	out  io.Writer
-	kept bytes.Buffer
-}
-
-func (t *transcript) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.out.Write(b) // the watcher's going shows in the context
-	t.kept.Write(b)
-	if over := t.kept.Len() - maxLog; over > maxLog/4 {
-		t.kept.Next(over)
-	}
-	return len(b), nil
-}
-
-// keep adds text to what is kept, and says nothing.
-func (t *transcript) keep(text string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.kept.WriteString(text)
-}
-
-func (t *transcript) line(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
-
-func (t *transcript) text() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	b := t.kept.Bytes()
-	if len(b) > maxLog {
-		b = b[len(b)-maxLog:]
-	}
-	return string(bytes.ToValidUTF8(b, []byte("�")))
-}

@@ -27,20 +27,25 @@ import (
 	"github.com/dunlin/dunlin/internal/hub"
 	"github.com/dunlin/dunlin/internal/release"
 	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/store/storetest"
 )
+
+// porch is the fleet of these tests. The catalog has fleets of its own.
+const porch = 9001
 
 // place is a pipeline on a real database and a real builder, with a registry that can be made to hold pushes back.
 type place struct {
 	*release.Pipeline
-	t    *testing.T
-	dir  string
-	gate func() // called before the registry takes a manifest; nil lets it through
-	mu   sync.Mutex
+	t        *testing.T
+	dir      string
+	database string // see storetest.Source
+	gate     func() // called before the registry takes a manifest; nil lets it through
+	mu       sync.Mutex
 }
 
 func open(t *testing.T) *place {
 	t.Helper()
-	p := &place{t: t, dir: t.TempDir()}
+	p := &place{t: t, dir: t.TempDir(), database: storetest.Source(t)}
 	images := registry.New(registry.Logger(stdlog.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") {
@@ -55,21 +60,17 @@ func open(t *testing.T) *place {
 	}))
 	t.Cleanup(server.Close)
 	p.start(strings.TrimPrefix(server.URL, "http://"))
-	p.exec(`INSERT INTO actors (id, kind) VALUES (1001, 'application')`)
-	p.exec(`INSERT INTO organizations (id, created_at, modified_at, handle, name) VALUES (1, 1, 1, 'admin', 'admin')`)
+	p.exec(`INSERT INTO actors (id, kind) VALUES (9001, 'application')`)
+	p.exec(`INSERT INTO organizations (id, created_at, modified_at, handle, name) VALUES (9001, 1, 1, 'admin', 'admin')`)
 	p.exec(`INSERT INTO fleets (id, created_at, modified_at, actor, organization, name, slug, uuid, device_type, application_type)
-		SELECT 1, 1, 1, 1001, 1, 'porch', 'admin/porch', 'f', t.id, a.id FROM device_types t, application_types a WHERE t.slug = 'generic-amd64'`)
+		SELECT $1, 1, 1, 9001, 9001, 'porch', 'admin/porch', 'f', t.id, a.id FROM device_types t, application_types a WHERE t.slug = 'generic-amd64'`, porch)
 	return p
 }
 
 // start opens the database and makes a pipeline on it, as the server does at its start.
 func (p *place) start(host string) {
 	p.t.Helper()
-	db, err := store.Open(p.t.Context(), filepath.Join(p.dir, "dunlin.db"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() { db.Close() })
+	db := storetest.OpenAt(p.t, p.database)
 	log := slog.New(slog.DiscardHandler)
 	p.Pipeline = &release.Pipeline{
 		Store: db, Hub: &hub.Hub{Seen: db.Seen, Log: log}, Log: log, Registry: host,
@@ -93,10 +94,23 @@ func (p *place) exec(query string, args ...any) {
 	}
 }
 
+// cancel marks the fleet's releases under way as cancelled, as the API does, and breaks off their builds.
+func (p *place) cancel() {
+	p.t.Helper()
+	left, err := p.Store.Unfinished(p.t.Context())
+	if err != nil {
+		p.t.Error(err)
+	}
+	p.exec(`UPDATE releases SET status = 'cancelled' WHERE fleet = $1 AND status = 'running'`, porch)
+	for _, r := range left {
+		p.Cancel(r.ID)
+	}
+}
+
 // target is the fleet's target release.
 func (p *place) target() int64 {
 	p.t.Helper()
-	f, err := p.Store.Fleet(p.t.Context(), 1)
+	f, err := p.Store.Fleet(p.t.Context(), porch)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -108,7 +122,7 @@ func commit(n int) string { return fmt.Sprintf("%08x%032x", n, 0) }
 
 // push is a push of a Go module whose main function is body.
 func push(n int, body string) release.Push {
-	return release.Push{Fleet: 1, Ref: "refs/heads/main", GitCommit: commit(n), Roots: []string{commit(0xabc)},
+	return release.Push{Fleet: porch, Ref: "refs/heads/main", GitCommit: commit(n), Roots: []string{commit(0xabc)},
 		Archive: func(_ context.Context, w io.Writer) error {
 			return archive(w, map[string]string{"go.mod": "module example.com/m\n\ngo 1.24\n", "main.go": "package main\n\nfunc main() { " + body + " }\n"})
 		}}
@@ -142,7 +156,7 @@ func TestAPushBecomesANumberedReleaseAndTheFleetsTarget(t *testing.T) {
 			t.Errorf("the pusher is not told %q:\n%s", want, &out)
 		}
 	}
-	parts, err := p.Store.Parts(t.Context(), fleet.Device{Fleet: 1})
+	parts, err := p.Store.Parts(t.Context(), fleet.Device{Fleet: porch})
 	if err != nil || len(parts.Services) != 1 || !strings.HasPrefix(parts.Services[0].Image.Digest, "sha256:") {
 		t.Errorf("the target is made of %+v (%v)", parts.Services, err)
 	}
@@ -271,8 +285,7 @@ func TestAPusherWhoBreaksOffCancelsTheRelease(t *testing.T) {
 func TestAReleaseThatSomebodyCancelsIsNotBuiltToItsEnd(t *testing.T) {
 	p := open(t)
 	p.gate = func() {
-		p.exec(`UPDATE releases SET status = 'cancelled'`)
-		p.Cancel(1)
+		p.cancel()
 	}
 	r, err := p.Push(t.Context(), push(1, ""), io.Discard)
 	if !fault.Is(err, fault.Conflict) || !strings.Contains(fault.Message(err), "cancelled") {
@@ -328,7 +341,7 @@ func TestAServerKilledAtAnyLegComesToTheSameEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := open(t)
-			r, begun, err := p.Store.BeginRelease(t.Context(), store.NewRelease{Fleet: 1, Commit: commit(1)[:32], GitCommit: commit(1)})
+			r, begun, err := p.Store.BeginRelease(t.Context(), store.NewRelease{Fleet: porch, Commit: commit(1)[:32], GitCommit: commit(1)})
 			if err != nil || !begun {
 				t.Fatal(begun, err)
 			}
@@ -355,7 +368,7 @@ func TestAServerKilledAtAnyLegComesToTheSameEnd(t *testing.T) {
 				t.Errorf("%+v, target %d", got, p.target())
 			}
 			if name == "after all images were built" {
-				parts, err := p.Store.Parts(t.Context(), fleet.Device{Fleet: 1})
+				parts, err := p.Store.Parts(t.Context(), fleet.Device{Fleet: porch})
 				if err != nil || parts.Services[0].Image.Digest != "sha256:"+strings.Repeat("a", 64) {
 					t.Errorf("the image that was there was built again: %+v (%v)", parts.Services, err)
 				}
@@ -468,7 +481,7 @@ func TestTheRolloutTellsWhoRunsItAndWhoIsAway(t *testing.T) {
 		if err := p.Store.Observe(t.Context(), near, o); err != nil {
 			t.Fatal(err)
 		}
-		p.Hub.Reported(1)
+		p.Hub.Reported(porch)
 	}
 	observe(store.Observation{Apps: true, UpdateStatus: "downloading", Installs: []store.Install{{Location: image, Commit: r.Commit, Status: "Downloading", Progress: &forty}}})
 	<-told
@@ -488,7 +501,7 @@ func TestTheRolloutTellsWhoRunsItAndWhoIsAway(t *testing.T) {
 func (p *place) device(name string) fleet.Device {
 	p.t.Helper()
 	uuid := strings.Repeat(fmt.Sprintf("%x", len(name)), 32)
-	if _, err := p.Store.RegisterDevice(p.t.Context(), store.NewDevice{Fleet: 1, UUID: uuid, KeyHash: uuid, DeviceType: "generic-amd64", Name: name}); err != nil {
+	if _, err := p.Store.RegisterDevice(p.t.Context(), store.NewDevice{Fleet: porch, UUID: uuid, KeyHash: uuid, DeviceType: "generic-amd64", Name: name}); err != nil {
 		p.t.Fatal(err)
 	}
 	d, err := p.Store.Device(p.t.Context(), uuid)

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +19,9 @@ const (
 	create
 	update
 	remove
-	hold // make API keys for it
-	all  = read | create | update | remove
+	hold    // make API keys for it
+	operate // reach it: tunnels, calls of its supervisor
+	all     = read | create | update | remove
 )
 
 func (v verb) String() string {
@@ -32,6 +34,8 @@ func (v verb) String() string {
 		return "change"
 	case remove:
 		return "delete"
+	case operate:
+		return "operate"
 	}
 	return "make keys for"
 }
@@ -50,9 +54,12 @@ const (
 
 // grant lets some actors do something with some rows. What no grant allows is denied.
 type grant struct {
-	who  who
-	may  verb
-	rows string // a condition in which {t} is the row, {me} the actor's user, device or fleet, {actor} its actor row, {fleet} its fleet, {now} the time
+	who who
+	may verb
+	// rows is a condition in which {t} is the row, {me} the actor's user, device or fleet, {actor} its actor row, {fleet}
+	// its fleet, {administrator} whether it is a user who may make accounts, {now} the time. What a user may do goes by
+	// rank: see fleetsOf and organizationsOf.
+	rows string
 	via  string // instead: the rows whose reference of this name leads to a row the actor may read or, to do more than read, change
 	// named: only to a query that names the row by this field.
 	named string
@@ -66,45 +73,131 @@ const everyRow = "TRUE"
 // gone without an answer (protocol §1.4). Later a fleet's key, which is on every card, opens no device of it.
 const registering = `{t}.created_at >= {now} - 3600000000 AND COALESCE({t}.last_seen, 0) <= {t}.created_at AND {t}.status IS NULL`
 
-// myFleets are the fleets of the organizations a user is a member of.
-const myFleets = `(SELECT f.id FROM fleets f JOIN organization_memberships m ON m.organization = f.organization WHERE m.user_id = {me})`
+// fleetsOf are the fleets in which a user has at least that rank: `{t}.fleet IN ` + fleetsOf(fleet.Operator). They do
+// not depend on the row, and a query computes them once however often it asks (see compiler.set).
+func fleetsOf(rank fleet.Rank) string { return fmt.Sprintf("{fleets:%d}", rank) }
+
+// organizationsOf are the organizations in which a user has at least that rank.
+func organizationsOf(rank fleet.Rank) string { return fmt.Sprintf("{organizations:%d}", rank) }
+
+// myFleets are the fleets a user may look at.
+var myFleets = fleetsOf(fleet.Observer)
 
 // rule is the condition under which the actor may do v with the row t of r. q is the query that asks for the row, nil
 // if none does directly.
 func (c *compiler) rule(r *resource, t string, v verb, q *odata.Query) (string, error) {
+	if r.few && v == read {
+		set, err := c.reach(r, v)
+		return t + `.id IN ` + set, err
+	}
 	var rows []string
 	for _, g := range r.access {
-		if g.who&(1<<c.actor.Kind) == 0 || g.may&v == 0 || v == update && !g.covers(c.writes) || g.named != "" && !names(q, g.named) {
+		if !c.applies(g, v, q) {
 			continue
 		}
 		if g.via == "" {
 			rows = append(rows, c.fill(g.rows, t))
 			continue
 		}
-		rel, err := c.schema.relation(r, g.via)
-		if err != nil {
-			return "", err
-		}
-		there, through := c.alias(), read
-		if v != read {
-			through = update
-		}
-		writes := c.writes
-		c.writes = nil // they are not the other resource's
-		above, err := c.rule(rel.to, there, through, nil)
-		c.writes = writes
+		is, err := c.via(r, t, g, v)
 		if fault.Is(err, fault.Denied) {
 			continue
 		}
 		if err != nil {
 			return "", err
 		}
-		rows = append(rows, `EXISTS (SELECT 1 FROM `+rel.to.table+` `+there+` WHERE `+rel.joins(c, t, there)+` AND `+above+`)`)
+		rows = append(rows, is)
 	}
 	if len(rows) == 0 {
 		return "", c.denied(r, v)
 	}
 	return `(` + joined(rows, ` OR `) + `)`, nil
+}
+
+// applies reports whether a grant is for the actor and what it wants. One for administrators is none for others, whom
+// an OR with it would cost an index.
+func (c *compiler) applies(g grant, v verb, q *odata.Query) bool {
+	if strings.HasPrefix(g.rows, "{administrator}") && !c.actor.Administrator {
+		return false
+	}
+	return g.who&(1<<c.actor.Kind) != 0 && g.may&v != 0 && (v != update || g.covers(c.writes)) && (g.named == "" || names(q, g.named))
+}
+
+// via is the condition of a grant that goes by another row.
+func (c *compiler) via(r *resource, t string, g grant, v verb) (string, error) {
+	rel, err := c.schema.relation(r, g.via)
+	if err != nil {
+		return "", err
+	}
+	through := read
+	if v != read {
+		through = update
+	}
+	defer func(writes []string) { c.writes = writes }(c.writes)
+	c.writes = nil // they are not the other resource's
+	if rel.to.few {
+		set, err := c.reach(rel.to, through)
+		return rel.from(c, t) + ` IN ` + set, err
+	}
+	there := c.alias()
+	above, err := c.rule(rel.to, there, through, nil)
+	if c.broad {
+		return rel.from(c, t) + ` IN (SELECT ` + there + `.id FROM ` + c.table(rel.to) + ` ` + there + ` WHERE ` + above + `)`, err
+	}
+	return `EXISTS (SELECT 1 FROM ` + c.table(rel.to) + ` ` + there + ` WHERE ` + rel.joins(c, t, there) + ` AND ` + above + `)`, err
+}
+
+// pointed reports whether q names few rows of r: one, or those that belong to one.
+func pointed(r *resource, q *odata.Query) bool {
+	if q.Key != nil {
+		return true
+	}
+	parts, ok := q.Filter.(odata.And)
+	if !ok {
+		parts = odata.And{q.Filter}
+	}
+	return slices.ContainsFunc(parts, func(x odata.Expr) bool {
+		var to odata.Path
+		switch x := x.(type) {
+		case odata.Compare:
+			p, field := x.Left.(odata.Path)
+			_, value := x.Right.(odata.Literal)
+			if !field || !value || x.Op != "eq" {
+				return false
+			}
+			to = p
+		case odata.In:
+			to, _ = x.X.(odata.Path)
+		case odata.Lambda:
+			to = x.Nav
+		}
+		if len(to.Names) != 1 {
+			return false
+		}
+		f, ok := r.field(to.Names[0])
+		return ok && (f.kind == ref || f.name == "id")
+	})
+}
+
+// reach is the set of the ids of all rows of a resource that the actor may do v with. It is for resources of which an
+// actor reaches few rows: an index leads from it to what belongs to them, where an OR of conditions would be a scan.
+func (c *compiler) reach(r *resource, v verb) (string, error) {
+	var parts []string
+	for _, g := range r.access {
+		if !c.applies(g, v, nil) {
+			continue
+		}
+		if set, ok := strings.CutPrefix(g.rows, "{t}.id IN {"); ok && strings.IndexByte(set, '}') == len(set)-1 {
+			parts = append(parts, `SELECT a.id FROM `+c.fill("{"+set, "")+` a`)
+			continue
+		}
+		t := c.alias()
+		parts = append(parts, `SELECT `+t+`.id FROM `+r.table+` `+t+` WHERE `+c.fill(g.rows, t))
+	}
+	if len(parts) == 0 {
+		return "", c.denied(r, v)
+	}
+	return c.shared(strings.Join(parts, ` UNION `)), nil
 }
 
 // covers reports whether the grant is for a change of all these fields.
@@ -136,10 +229,47 @@ func (c *compiler) denied(r *resource, v verb) error {
 
 // fill puts the row and the actor into a condition. The numbers are the server's own.
 func (c *compiler) fill(condition, t string) string {
-	return strings.NewReplacer("{t}", t, "{me}", strconv.FormatInt(c.actor.ID, 10),
+	if !strings.Contains(condition, "{") {
+		return condition
+	}
+	condition = strings.NewReplacer("{t}", t, "{me}", strconv.FormatInt(c.actor.ID, 10),
 		"{actor}", strconv.FormatInt(c.actor.Actor, 10), "{fleet}", strconv.FormatInt(c.actor.Fleet, 10),
+		"{administrator}", strings.ToUpper(strconv.FormatBool(c.actor.Administrator)),
 		"{now}", strconv.FormatInt(c.now, 10)).Replace(condition)
+	for rank := fleet.Member; rank <= fleet.Owner; rank++ {
+		condition = c.set(condition, fleetsOf(rank), fmt.Sprintf(
+			"SELECT DISTINCT a.fleet AS id FROM fleet_access a WHERE a.user_id = %d AND a.rank >= %d", c.actor.ID, rank))
+		condition = c.set(condition, organizationsOf(rank), fmt.Sprintf(
+			"SELECT m.organization AS id FROM organization_memberships m JOIN roles r ON r.id = m.role WHERE m.user_id = %d AND r.rank >= %d", c.actor.ID, rank))
+	}
+	return condition
 }
+
+// set puts a set in place of its mark.
+func (c *compiler) set(condition, mark, query string) string {
+	if !strings.Contains(condition, mark) {
+		return condition
+	}
+	return strings.ReplaceAll(condition, mark, c.shared(query))
+}
+
+// shared is a SELECT of ids that depends on no row: in a query it stands once, before everything else, and is computed
+// once however often it is asked for.
+func (c *compiler) shared(query string) string {
+	if c.sets == nil {
+		return `(` + query + `)`
+	}
+	name, ok := c.sets[query]
+	if !ok {
+		name = "s" + strconv.Itoa(len(c.sets)+1)
+		c.sets[query] = name
+		c.with = append(c.with, name+` (id) AS MATERIALIZED (`+query+`)`)
+	}
+	return `(SELECT ` + name + `.id FROM ` + name + `)`
+}
+
+// table is what a resource is selected from.
+func (c *compiler) table(r *resource) string { return c.fill(r.table, "") }
 
 // names reports whether every row that q asks for has a certain value of a field.
 func names(q *odata.Query, name string) bool {

@@ -16,7 +16,8 @@ const (
 	downloading = `EXISTS (SELECT 1 FROM image_installs i WHERE i.device = {t}.id AND i.status = 'Downloading' AND i.download_progress IS NOT NULL)`
 
 	// overallStatus follows protocol §2.5, without what it says of a VPN.
-	overallStatus = `CASE WHEN {t}.provisioning_state = 'Post-Provisioning' THEN 'post-provisioning'
+	overallStatus = `CASE WHEN NOT {t}.is_active THEN 'inactive'
+		WHEN {t}.provisioning_state = 'Post-Provisioning' THEN 'post-provisioning'
 		WHEN {t}.last_seen IS NULL THEN 'configuring'
 		WHEN NOT ` + online + ` THEN 'disconnected'
 		WHEN ` + downloading + ` THEN 'updating'

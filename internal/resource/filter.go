@@ -3,6 +3,7 @@ package resource
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -102,6 +103,8 @@ func (c *compiler) operand(s scope, x odata.Expr) (value, error) {
 		return c.count(s, x)
 	case odata.Call:
 		return c.call(s, x)
+	case odata.Arith:
+		return c.arith(s, x)
 	}
 	is, err := c.condition(s, x)
 	return value{sql: `(` + is + `)`, kind: boolean}, err
@@ -138,7 +141,7 @@ func (c *compiler) walk(s scope, names []string, end func(s scope) (value, error
 	if err != nil {
 		return value{}, err
 	}
-	v.sql = fmt.Sprintf(`(SELECT %s FROM %s %s WHERE %s)`, v.sql, rel.to.table, there, joined(where, ` AND `))
+	v.sql = fmt.Sprintf(`(SELECT %s FROM %s %s WHERE %s)`, v.sql, c.table(rel.to), there, joined(where, ` AND `))
 	return v, nil
 }
 
@@ -169,7 +172,15 @@ func (c *compiler) count(s scope, x odata.Count) (value, error) {
 		}
 		defer c.back(rel)
 		there, where, err := c.step(rel, s.row)
-		return value{sql: count(rel.to, there, where), kind: number}, err
+		if err == nil && x.Filter != nil {
+			var is string
+			is, err = c.condition(scope{rel.to, there, s.vars}, x.Filter)
+			where = append(where, is)
+		}
+		if err != nil {
+			return value{}, err
+		}
+		return value{sql: c.number(rel.to, there, where), kind: number}, nil
 	})
 }
 
@@ -184,6 +195,7 @@ func (c *compiler) lambda(s scope, x odata.Lambda) (string, error) {
 			return value{}, err
 		}
 		defer c.back(rel)
+		outside := c.rows
 		there, where, err := c.step(rel, at.row)
 		if err != nil {
 			return value{}, err
@@ -199,38 +211,44 @@ func (c *compiler) lambda(s scope, x odata.Lambda) (string, error) {
 			}
 			where = append(where, is)
 		}
-		return value{sql: fmt.Sprintf(`(%sEXISTS (SELECT 1 FROM %s %s WHERE %s))`, not, rel.to.table, there, joined(where, ` AND `)), kind: boolean}, nil
+		return value{sql: `(` + not + c.exists(rel, at.row, there, where, outside) + `)`, kind: boolean}, nil
 	})
 	return v.sql, err
 }
 
-// call compiles a function.
-func (c *compiler) call(s scope, x odata.Call) (value, error) {
-	args := make([]string, len(x.Args))
-	for i, a := range x.Args {
-		v, err := c.operand(s, a)
-		if err != nil {
-			return value{}, err
-		}
-		if args[i], err = c.sql(v, text); err != nil {
-			return value{}, err
-		}
+// exists is the condition that where, of which the first part joins the row there to the row here, is true of some row
+// there. The rows up to outside are those around it.
+func (c *compiler) exists(rel relation, here, there string, where []string, outside int) string {
+	from := ` FROM ` + c.table(rel.to) + ` ` + there + ` WHERE `
+	rest := `TRUE`
+	if len(where) > 1 {
+		rest = joined(where[1:], ` AND `)
 	}
-	switch x.Func {
-	case "tolower":
-		return value{sql: `lower(` + args[0] + `)`, kind: text}, nil
-	case "toupper":
-		return value{sql: `upper(` + args[0] + `)`, kind: text}, nil
-	case "contains":
-		return value{sql: `(` + position(args[0], args[1]) + ` > 0)`, kind: boolean}, nil
-	case "startswith":
-		return value{sql: `(substr(` + args[0] + `, 1, length(` + args[1] + `)) = ` + args[1] + `)`, kind: boolean}, nil
-	case "endswith":
-		from := `length(` + args[0] + `) - length(` + args[1] + `) + 1`
-		return value{sql: `(length(` + args[1] + `) <= length(` + args[0] + `) AND substr(` + args[0] + `, ` + from + `) = ` + args[1] + `)`, kind: boolean}, nil
+	if (rel.single || rel.to.virtual) && !mentions(rest, outside) {
+		// Found once for all rows here, and the way to them: SQLite goes the other way only.
+		id, by := here+`.id`, there+`.id`
+		if rel.single {
+			id = rel.from(c, here)
+		} else if f, ok := rel.to.field(rel.by); ok {
+			by = c.expr(f, there)
+		}
+		return `(` + id + ` IS NOT NULL AND ` + id + ` IN (SELECT ` + by + from + rest + `))`
 	}
-	return value{}, invalid("there is no function %q", x.Func)
+	return `EXISTS (SELECT 1` + from + joined(where, ` AND `) + `)`
 }
+
+// mentions reports whether sql speaks of one of the first rows of the statement.
+func mentions(sql string, rows int) bool {
+	for _, m := range aliases.FindAllStringSubmatch(sql, -1) {
+		if n, err := strconv.Atoi(m[1]); err == nil && n <= rows {
+			return true
+		}
+	}
+	return false
+}
+
+// aliases are the names that compiler.alias gives.
+var aliases = regexp.MustCompile(`\bt([0-9]+)\.`)
 
 var operators = map[odata.Op]string{"eq": ` = `, "ne": ` IS DISTINCT FROM `, "gt": ` > `, "ge": ` >= `, "lt": ` < `, "le": ` <= `}
 
@@ -325,23 +343,25 @@ func (c *compiler) in(s scope, x odata.In) (string, error) {
 	return `(` + strings.Join(is, ` OR `) + `)`, nil
 }
 
-// sql is a value as one of kind like. Whole numbers and booleans are written out, everything else is an argument.
+// numeric: its values can be compared with other numbers, and calculated with.
+func (k kind) numeric() bool { return k == number || k == big || k == ref || k == real }
+
+// sql is a value as one of kind like. Numbers and booleans are written out, texts are arguments.
 func (c *compiler) sql(v value, like kind) (string, error) {
-	numeric := func(k kind) bool { return k == number || k == big || k == ref }
 	if v.literal == nil {
-		if v.kind != like && !(numeric(v.kind) && numeric(like)) {
+		if v.kind != like && !(v.kind.numeric() && like.numeric()) {
 			return "", invalid("%s cannot be compared with %s", v.kind, like)
 		}
 		return v.sql, nil
 	}
 	switch l := v.literal.Value.(type) {
 	case int64:
-		if numeric(like) {
+		if like.numeric() {
 			return strconv.FormatInt(l, 10), nil
 		}
 	case float64:
-		if numeric(like) {
-			return c.arg(l), nil
+		if like.numeric() {
+			return strconv.FormatFloat(l, 'e', -1, 64), nil
 		}
 	case bool:
 		if like == boolean {
@@ -351,6 +371,10 @@ func (c *compiler) sql(v value, like kind) (string, error) {
 		if like == moment {
 			return strconv.FormatInt(l.UnixMilli(), 10), nil
 		}
+	case time.Duration:
+		if like == span {
+			return strconv.FormatInt(l.Milliseconds(), 10), nil
+		}
 	case string:
 		switch {
 		case like == text:
@@ -358,7 +382,7 @@ func (c *compiler) sql(v value, like kind) (string, error) {
 		case like == moment:
 			t, err := odata.ParseTime(l)
 			return strconv.FormatInt(t.UnixMilli(), 10), err
-		case numeric(like):
+		case like.numeric():
 			if n, err := strconv.ParseInt(l, 10, 64); err == nil {
 				return strconv.FormatInt(n, 10), nil
 			}

@@ -5,10 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +13,7 @@ import (
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/odata"
 	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/store/storetest"
 )
 
 // began is the time of the world below.
@@ -27,68 +25,67 @@ type world struct {
 	*Model
 	t       testing.TB
 	db      *store.DB
-	path    string
 	clock   time.Time
 	tenants [2]tenant
 }
 
-// tenant is one organization with one user and one fleet of two devices.
+// tenant is one organization with one fleet of two devices. Its user owns it; there is one more member of each rank, a
+// friend who is no more than a member of it and operator of the fleet, and a teammate who is so by a team.
 type tenant struct {
-	user, device, provisioning fleet.Actor
-	ids                        map[string]int64 // one row of each resource, by name
-	uuid                       string           // of the device
+	user, device, provisioning                              fleet.Actor
+	developer, operator, observer, member, friend, teammate fleet.Actor
+	ids                                                     map[string]int64 // one row of each resource, by name
+	uuid                                                    string           // of the device
 }
+
+// empties are the resources that have no rows.
+const empties = "permission role__has__permission user__has__role user__has__permission api_key__has__permission config scheduled_job_run service_instance"
 
 // template is the database of every world, made by the first test that wants one.
 var template struct {
-	sync.Once
-	file    []byte
+	storetest.Template
 	tenants [2]tenant
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	template.Do(func() {
-		w := openWorld(t, nil)
+	db := template.Open(t, func(db *store.DB) {
+		w := worldOn(t, db)
+		w.leaveRoom()
 		for i, name := range []string{"acme", "globex"} {
 			template.tenants[i] = w.tenant(name, i)
 		}
-		if err := w.db.Close(); err != nil { // all of it is in the one file now
-			t.Fatal(err)
-		}
-		var err error
-		if template.file, err = os.ReadFile(w.path); err != nil {
-			t.Fatal(err)
-		}
 	})
-	if template.file == nil {
-		t.Fatal("the database of the tests could not be made; see the first failure")
-	}
-	w := openWorld(t, template.file)
+	w := worldOn(t, db)
 	w.tenants = template.tenants
 	return w
 }
 
-// openWorld opens a database, a copy of file if that is not nil.
-func openWorld(t testing.TB, file []byte) *world {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "dunlin.db")
-	if file != nil {
-		if err := os.WriteFile(path, file, 0o600); err != nil {
-			t.Fatal(err)
+// leaveRoom keeps the ids of the tenants' rows where they are while the built-in catalog grows: golden files have them.
+func (w *world) leaveRoom() {
+	w.t.Helper()
+	err := w.db.Write(context.Background(), func(tx *sql.Tx) error {
+		for _, table := range []string{"actors", "organizations", "fleets", "releases"} {
+			statement := `UPDATE sqlite_sequence SET seq = 1000 WHERE name = '` + table + `'`
+			if w.db.Dialect() == store.PostgreSQL {
+				statement = `ALTER TABLE ` + table + ` ALTER COLUMN id RESTART WITH 1001`
+			}
+			if _, err := tx.Exec(statement); err != nil {
+				return err
+			}
 		}
-	}
-	db, err := store.Open(context.Background(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
+		return nil
 	})
-	w := &world{Model: New(db), t: t, db: db, path: path, clock: began.Add(time.Hour)}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// worldOn is a world without tenants on a database.
+func worldOn(t testing.TB, db *store.DB) *world {
+	w := &world{Model: New(db), t: t, db: db, clock: began.Add(time.Hour)}
 	w.Now = func() time.Time { return w.clock }
+	db.Now = w.Now
 	w.SSHFingerprint = func(key string) (string, string, error) {
 		kind, _, ok := strings.Cut(key, " ")
 		if !ok || !strings.HasPrefix(kind, "ssh-") {
@@ -182,6 +179,34 @@ func (w *world) tenant(name string, n int) tenant {
 		install := insert("service_install", "service_installs", "device, service", dev, svc)
 		insert("device_service_environment_variable", "device_service_variables", "service_install, name, value", install, "A", "both")
 		insert("image_install", "image_installs", "device, image, release, install_date, status", dev, image, release, at, "Running")
+		insert("service_label", "service_labels", "service, label_name, value", svc, "io.balena.features.dbus", "1")
+		insert("image_profile", "image_profiles", "release_image, profile_name", link, "debug")
+		insert("application_profile", "fleet_profiles", "fleet, profile_name, on_fleet", app, "debug", app)
+		insert("build_environment_variable", "build_variables", "fleet, name, value", app, "A", "build")
+		insert("release_asset", "release_assets", "release, asset_key, filename, content_type, size, checksum, blob",
+			release, "notes", "notes.txt", "text/plain", 4, "sha256:00", "SECRET-BLOB"+name)
+
+		membership := ids["organization_membership"]
+		for i, role := range []string{"developer", "operator", "observer", "member", "friend", "teammate"} {
+			id, err := store.NewActor(context.Background(), tx, "user")
+			if err != nil {
+				return err
+			}
+			ids["actor of "+role] = id
+			insert(role, "users", "actor, username, email, password_hash, jwt_secret", id, name+"-"+role, name+role+"@example.org", "SECRET-HASH", "SECRET-JWT")
+			insert("membership of "+role, "organization_memberships", "user_id, organization, role", ids[role], org, []int{2, 3, 4, 6, 6, 6}[i])
+		}
+		insert("organization_membership_tag", "organization_membership_tags", "membership, tag_key, value", membership, "desk", "2")
+		insert("user_application_membership", "fleet_memberships", "user_id, fleet, role", ids["friend"], app, 3)
+		team := insert("team", "teams", "organization, name, description", org, "crew", "who looks after it")
+		insert("team_membership", "team_memberships", "user_id, team", ids["teammate"], team)
+		insert("team_application_access", "team_fleets", "team, fleet, role", team, app, 3)
+		insert("invitee", "invitees", "organization, email", org, "new@example.org")
+		insert("organization_invite", "organization_invites", "invitee, organization, role, message, token_hash, created_by",
+			ids["invitee"], org, 6, "come", "SECRET-INVITE-"+name, user)
+		insert("application_invite", "fleet_invites", "invitee, fleet, role, token_hash, created_by", ids["invitee"], app, 4, "SECRET-FLEET-INVITE-"+name, user)
+		insert("audit", "audit_events", "actor, actor_kind, actor_name, address, verb, resource, row_id, organization, fleet, details",
+			ids["actor of user"], "user", name, "192.0.2.1", "create", "application", app, org, app, `{"app_name":"porch"}`)
 		_, err := tx.Exec(`UPDATE fleets SET target_release = $1 WHERE id = $2`, release, app)
 		return err
 	})
@@ -189,12 +214,18 @@ func (w *world) tenant(name string, n int) tenant {
 		w.t.Fatal(err)
 	}
 	ids["user__has_direct_access_to__application"] = ids["application"]
+	ids["actor"], ids["api_key__has__role"] = ids["actor of user"], ids["api_key"]
+	person := func(role string) fleet.Actor {
+		return fleet.Actor{Kind: fleet.UserActor, Actor: ids["actor of "+role], ID: ids[role], Name: name + "-" + role}
+	}
 	app := ids["application"]
 	return tenant{
 		user:         fleet.Actor{Kind: fleet.UserActor, Actor: ids["actor of user"], ID: ids["user"], Name: name},
 		device:       fleet.Actor{Kind: fleet.DeviceActor, Actor: ids["actor of device"], ID: ids["device"], Fleet: app, Key: 1},
 		provisioning: fleet.Actor{Kind: fleet.FleetActor, Actor: ids["actor of application"], ID: app, Fleet: app, Key: 1},
-		ids:          ids, uuid: fmt.Sprintf("%032x", 0x10+n),
+		developer:    person("developer"), operator: person("operator"), observer: person("observer"), member: person("member"),
+		friend: person("friend"), teammate: person("teammate"),
+		ids: ids, uuid: fmt.Sprintf("%032x", 0x10+n),
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package resource owns the public resource model: balena's v7 names, the fields and relations behind them, which rows
 // an actor may see or change, and the rules of a change. It turns one odata tree into one SQL statement, with the
 // access rule of every level in it. It knows no HTTP, and makes no git repository and wakes no device itself: it calls
-// who does. It is larger than a room should be because the model is: a quarter of it is the table in table.go.
+// who does. It is larger than a room should be because the model is: a quarter of it is the table in table*.go, another
+// quarter the rules of its nouns in rules*.go.
 package resource
 
 import (
@@ -10,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/dunlin/dunlin/internal/fault"
@@ -24,12 +24,16 @@ type Model struct {
 	store    *store.DB
 	reader   querier // of store
 	schema   schema
+	v6       schema
 	patience time.Duration // a read may take so long
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Changed is called after a change that may concern what devices should run; no devices means the whole fleet.
 	// It must not block. nil: nobody wants to know.
 	Changed func(fleet int64, devices []int64)
+	// Wrote is called after every change that was committed, once for each organization whose rows it concerns. It must
+	// not block. nil: nobody wants to know.
+	Wrote func(Write)
 	// Created is called after a fleet was made; an error takes the fleet away again. nil: nothing is to be done.
 	Created func(ctx context.Context, fleet int64, slug string) error
 	// Removed is called after a fleet was deleted. nil: nothing is to be done.
@@ -39,6 +43,13 @@ type Model struct {
 	DevicesGone func(ctx context.Context, uuids []string)
 	// Cancelled is called after a running release was cancelled. nil: nobody builds.
 	Cancelled func(release int64)
+	// Location makes up where a new image is kept: its repository, v2/<32 hex>, and that with the registry's host before
+	// it. nil: no image can be made.
+	Location func() (repository, location string)
+	// AssetLink is what comes before and after the id of a release_asset in the address its content is fetched from. Stock
+	// clients send no token there, so the link is good by itself, for what the actor may read and for a while. nil: the
+	// link is the id alone.
+	AssetLink func(actor fleet.Actor) (before, after string)
 	// SSHFingerprint reads one public key in authorized_keys form; its error is for the caller to read. nil: no key
 	// can be added.
 	SSHFingerprint func(key string) (normalised, fingerprint string, err error)
@@ -49,7 +60,7 @@ const readPatience = 20 * time.Second
 
 // New makes a model of what is in db.
 func New(db *store.DB) *Model {
-	return &Model{store: db, reader: db.Reader(), schema: newSchema(), patience: readPatience}
+	return &Model{store: db, reader: db.Reader(), schema: newSchema(table()), v6: newSchema(tableV6()), patience: readPatience}
 }
 
 // querier is a transaction, or the pool of readers.
@@ -67,7 +78,7 @@ func (m *Model) now() time.Time {
 // Read answers a query with the protocol's body: {"d":[…]}, or {"d":n} for a count. Rows that are not there and rows
 // the actor may not see look alike.
 func (m *Model) Read(ctx context.Context, actor fleet.Actor, q *odata.Query) (json.RawMessage, error) {
-	res, err := m.schema.find(q.Resource)
+	res, err := m.asked(q)
 	if err != nil {
 		return nil, err
 	}
@@ -80,22 +91,37 @@ func (m *Model) Read(ctx context.Context, actor fleet.Actor, q *odata.Query) (js
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(json.RawMessage(`{"d":`), d, json.RawMessage(`}`)), nil
+	return envelope(d), nil
 }
 
-// fetch runs a statement that has one value, JSON. The engine can be interrupted only before it shows the first row,
-// so all the work is in that one. A statement that takes longer than patience is fault.TooLarge.
-func fetch(ctx context.Context, db querier, patience time.Duration, statement string, args []any) (json.RawMessage, error) {
+// asked is the resource of a query that asks for rows, and for nothing to be done with them.
+func (m *Model) asked(q *odata.Query) (*resource, error) {
+	res, err := m.schema.find(q.Resource)
+	if err == nil && q.Action != "" {
+		err = fault.Newf(fault.NotFound, "%s has no action %q here", res.name, q.Action)
+	}
+	return res, err
+}
+
+// envelope is a value as the protocol's body.
+func envelope(d string) json.RawMessage {
+	body := make(json.RawMessage, 0, len(`{"d":`)+len(d)+len(`}`))
+	return append(append(append(body, `{"d":`...), d...), '}')
+}
+
+// fetch runs a statement that has one value, a text. SQLite can be interrupted only before it shows the first row, so
+// all the work is in that one. A statement that takes longer than patience is fault.TooLarge.
+func fetch(ctx context.Context, db querier, patience time.Duration, statement string, args []any) (string, error) {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var value json.RawMessage
-	err := db.QueryRowContext(limited, statement, args...).Scan((*[]byte)(&value))
+	var value string
+	err := db.QueryRowContext(limited, statement, args...).Scan(&value)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return nil, fault.Wrap(fault.TooLarge, err, fmt.Sprintf("the query takes longer than %v", patience)).
+		return "", fault.Wrap(fault.TooLarge, err, fmt.Sprintf("the query takes longer than %v", patience)).
 			WithHint("ask for fewer rows, or expand less")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("query resources: %w", err)
+		return "", fmt.Errorf("query resources: %w", err)
 	}
 	return value, nil
 }

@@ -19,10 +19,13 @@ const (
 	moment   // microseconds in the database, ISO 8601 with milliseconds on the wire
 	document // JSON
 	ref      // the id of a row of another resource
+	// No field is one of these; a filter may be.
+	real // a number with a fraction
+	span // milliseconds
 )
 
 func (k kind) String() string {
-	return [...]string{"nothing", "a number", "a number", "a string", "true or false", "a time", "JSON", "a number"}[k]
+	return [...]string{"nothing", "a number", "a number", "a string", "true or false", "a time", "JSON", "a number", "a number", "a duration"}[k]
 }
 
 // write is what a change may do with a field.
@@ -41,15 +44,24 @@ const (
 // resource is one row of the table: what the world calls it and what it is made of.
 type resource struct {
 	name  string // and its synonyms, after spaces
-	table string // or a SELECT in parentheses
+	table string // or a SELECT in parentheses, which may ask for what a grant's condition may but {t}
 	// fields besides id, created_at and modified_at, which each has unless it is virtual.
 	fields  []field
 	navs    []nav
 	access  []grant
 	virtual bool
+	few     bool // an actor can reach few of the rows, and many rows of other resources by them; no grant of it has a via or a name
+	// shown are fields that, asked for without a name, show another than their first.
+	shown map[string]string
 	// usersOnly names fields that, for every other kind of actor, are not there: what a build says quotes its source.
 	usersOnly string
-	// affects says which fleet, and which device of it (NULL for all), a change of a row concerns; nil for none.
+	// asked names fields that an answer has only if $select names them: they are long, or clients stumble over them.
+	asked string
+	// asks are what a creation may also say, or says in another way than the rows do: its rule makes fields of them.
+	asks []field
+	// place says whose the rows are, for the trail; nil: as what their access goes by.
+	place *place
+	// affects says whose targets a change of a row concerns; nil for nobody's.
 	affects *affects
 	before  rule // of a change, before the row is written
 	after   rule // of a change, in the same transaction
@@ -71,7 +83,9 @@ type nav struct {
 	by   string // field of the other resource
 }
 
-type affects struct{ fleet, device string }
+// affects is a fleet (NULL for none) and a device of it (NULL for all), in SQL, and a text of what targets have of the row
+// {t}: a change that leaves all of them as they are concerns nobody. "" is what no change leaves as it is.
+type affects struct{ fleet, device, target string }
 
 // rule is what a resource asks of a change beyond access.
 type rule func(ctx context.Context, w *change) error
@@ -79,9 +93,9 @@ type rule func(ctx context.Context, w *change) error
 // schema is the table by name and synonym; it never changes after it is made.
 type schema map[string]*resource
 
-func newSchema() schema {
+func newSchema(table []resource) schema {
 	s := schema{}
-	for _, r := range table() {
+	for _, r := range table {
 		if !r.virtual {
 			r.fields = append(append([]field{{name: "id", kind: number}}, r.fields...),
 				field{name: "created_at", kind: moment}, field{name: "modified_at", kind: moment})
@@ -144,8 +158,11 @@ func (r *resource) unknown(what, name string) error {
 // relation is a step from a row to rows of another resource.
 type relation struct {
 	name   string // of the relation here, unique
-	to     *resource
+	of, to *resource
 	single bool
+	by     string // of many rows: the field there that refers to the row here
+	// from is the id of the row there, of a single relation.
+	from func(c *compiler, here string) string
 	// joins is the condition under which row there belongs to row here.
 	joins func(c *compiler, here, there string) string
 }
@@ -154,8 +171,9 @@ type relation struct {
 func (s schema) relation(r *resource, name string) (relation, error) {
 	if f, ok := r.field(name); ok && f.kind == ref && f.to != "" {
 		to, err := s.find(f.to)
-		return relation{first(f.name), to, true, func(c *compiler, here, there string) string {
-			return there + ".id = " + c.expr(f, here)
+		from := func(c *compiler, here string) string { return c.expr(f, here) }
+		return relation{name: first(f.name), of: r, to: to, single: true, from: from, joins: func(c *compiler, here, there string) string {
+			return there + ".id = " + from(c, here)
 		}}, err
 	}
 	for _, n := range r.navs {
@@ -170,7 +188,7 @@ func (s schema) relation(r *resource, name string) (relation, error) {
 		if !ok {
 			return relation{}, fmt.Errorf("resource %s leads to %s by %s, which it has not", r.name, n.to, n.by)
 		}
-		return relation{r.name + "/" + first(n.name), to, false, func(c *compiler, here, there string) string {
+		return relation{name: r.name + "/" + first(n.name), of: r, to: to, by: first(by.name), joins: func(c *compiler, here, there string) string {
 			return c.expr(by, there) + " = " + here + ".id"
 		}}, nil
 	}

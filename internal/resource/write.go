@@ -26,22 +26,22 @@ type change struct {
 	res   *resource
 	ids   []int64        // rows it concerns; of a creation only after the row is written
 	body  map[string]any // what is to be written, by the fields' first names: int64, string, bool or nil
+	given map[string]any // body as the caller gave it, for the trail
 	// columns are what rules write besides, by the columns' names.
 	columns map[string]any
+	// answer is what a rule tells who makes the row, this once, beside the row: a JSON member.
+	answer map[string]string
+	// kept: the rows stay whose they are, though they may no longer be the actor's to change.
+	kept    bool
 	touched touched
+	// memo is what a rule keeps of a row, by its id, until the row is written.
+	memo    map[int64]int64
+	places  places
+	details map[string]any // what rules tell the trail
 	// What other rooms hear of once it is committed.
 	gone      []string // uuids of devices
+	removed   []int64  // fleets
 	cancelled []int64  // releases
-}
-
-// touched are the devices whose targets may have changed, by fleet; device 0 stands for all of them.
-type touched map[int64]map[int64]bool
-
-func (t touched) add(fleet, device int64) {
-	if t[fleet] == nil {
-		t[fleet] = map[int64]bool{}
-	}
-	t[fleet][device] = true
 }
 
 // Create makes the row that body, a JSON object, describes, and returns it as the actor sees it.
@@ -83,6 +83,9 @@ func (m *Model) Update(ctx context.Context, actor fleet.Actor, q *odata.Query, b
 	if err := w.decode(body); err != nil {
 		return err
 	}
+	if len(w.body) == 0 {
+		return nil // what was given is of no meaning here
+	}
 	return w.change(ctx, q, func() error { return w.update(ctx) })
 }
 
@@ -102,7 +105,7 @@ func (m *Model) Delete(ctx context.Context, actor fleet.Actor, q *odata.Query) e
 
 // begin checks that the actor may do v with some row at all, before anything else is looked at.
 func (m *Model) begin(actor fleet.Actor, q *odata.Query, v verb) (*change, error) {
-	res, err := m.schema.find(q.Resource)
+	res, err := m.asked(q)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +114,7 @@ func (m *Model) begin(actor fleet.Actor, q *odata.Query, v verb) (*change, error
 	}
 	return &change{
 		Model: m, actor: actor, now: m.now().UnixMicro(), verb: v, res: res,
-		body: map[string]any{}, columns: map[string]any{}, touched: touched{},
+		body: map[string]any{}, columns: map[string]any{}, touched: touched{}, details: map[string]any{},
 	}, nil
 }
 
@@ -147,7 +150,11 @@ func (w *change) run(ctx context.Context, write func() error) error {
 	if err := w.references(ctx); err != nil {
 		return err
 	}
-	if err := w.touch(ctx); err != nil {
+	was, err := w.seen(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.locate(ctx); err != nil {
 		return err
 	}
 	if w.res.before != nil {
@@ -166,44 +173,33 @@ func (w *change) run(ctx context.Context, write func() error) error {
 			return err
 		}
 	}
-	if w.verb == remove {
-		return nil
-	}
-	c := w.rules()
-	rule, err := c.rule(w.res, "t", w.verb, nil)
-	if err != nil {
-		return err
-	}
-	left := 0
-	for list := range lists(w.ids) {
-		var n int
-		if err := w.tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+w.res.table+` t WHERE t.id IN `+list+` AND `+rule, c.args...).Scan(&n); err != nil {
+	if w.verb != remove {
+		if err := w.owned(ctx); err != nil {
 			return err
 		}
-		left += n
+		if err := w.locate(ctx); err != nil {
+			return err
+		}
 	}
-	if left != len(w.ids) {
-		return fault.Newf(fault.Denied, "you may not %s this %s", w.verb, w.res.name)
+	if err := w.touch(ctx, was); err != nil {
+		return err
 	}
-	return w.touch(ctx)
+	return w.audit(ctx)
 }
 
 // after tells the other rooms, once the change is committed.
 func (w *change) after(ctx context.Context) error {
-	if w.res.name == "application" {
-		switch {
-		case w.verb == create && w.Created != nil:
-			if err := w.Created(ctx, w.ids[0], w.columns["slug"].(string)); err != nil {
-				undo := context.WithoutCancel(ctx)
-				if gone := w.Delete(undo, w.actor, &odata.Query{Resource: "application", Key: []odata.KeyPart{{Value: odata.Literal{Value: w.ids[0]}}}}); gone != nil {
-					return fmt.Errorf("%w (and take it away again: %w)", err, gone)
-				}
-				return err
+	if w.res.name == "application" && w.verb == create && w.Created != nil {
+		if err := w.Created(ctx, w.ids[0], w.columns["slug"].(string)); err != nil {
+			if gone := w.withdraw(context.WithoutCancel(ctx)); gone != nil {
+				return fmt.Errorf("%w (and take it away again: %w)", err, gone)
 			}
-		case w.verb == remove && w.Removed != nil:
-			for _, id := range w.ids {
-				w.Removed(context.WithoutCancel(ctx), id) // what is gone is gone, whoever still listens
-			}
+			return err
+		}
+	}
+	if w.Removed != nil {
+		for _, id := range w.removed {
+			w.Removed(context.WithoutCancel(ctx), id) // what is gone is gone, whoever still listens
 		}
 	}
 	if w.DevicesGone != nil && len(w.gone) > 0 {
@@ -214,17 +210,33 @@ func (w *change) after(ctx context.Context) error {
 			w.Cancelled(id)
 		}
 	}
+	if w.Wrote != nil {
+		for _, wrote := range w.wrote() {
+			w.Wrote(wrote)
+		}
+	}
 	if w.Changed == nil {
 		return nil
 	}
 	for _, f := range slices.Sorted(maps.Keys(w.touched)) {
-		devices := slices.Sorted(maps.Keys(w.touched[f]))
-		if devices[0] == 0 {
-			devices = nil
-		}
-		w.Changed(f, devices)
+		w.Changed(f, w.touched.of(f))
 	}
 	return nil
+}
+
+// withdraw takes a fleet away again that was just made, whoever may delete one.
+func (w *change) withdraw(ctx context.Context) error {
+	err := w.store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM fleets WHERE id = $1`, w.ids[0]); err != nil {
+			return err
+		}
+		w.tx, w.verb = tx, remove
+		return w.audit(ctx)
+	})
+	if err == nil && w.Removed != nil {
+		w.Removed(ctx, w.ids[0])
+	}
+	return err
 }
 
 // rules is a compiler that knows what is written.
@@ -232,146 +244,6 @@ func (w *change) rules() *compiler {
 	c := w.compiler(w.actor)
 	c.writes = slices.Sorted(maps.Keys(w.body))
 	return c
-}
-
-// choose finds the rows that q names and the actor may do this with. It only reads, before the transaction: while a
-// hostile filter is at work, other changes go on.
-func (w *change) choose(ctx context.Context, q *odata.Query) error {
-	c := w.rules()
-	rule, err := c.rule(w.res, "t", w.verb, q)
-	if err != nil {
-		return err
-	}
-	where, err := c.selection(w.res, "t", q)
-	if err != nil {
-		return err
-	}
-	ids, err := fetch(ctx, w.reader, w.patience, `SELECT `+gathered(`SELECT t.id AS j FROM `+w.res.table+` t WHERE `+
-		joined(append(where, rule), ` AND `)+` ORDER BY t.id`), c.args)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(ids, &w.ids)
-}
-
-// recheck leaves out the chosen rows that meanwhile are gone, or no longer the actor's.
-func (w *change) recheck(ctx context.Context, q *odata.Query) error {
-	c := w.rules()
-	rule, err := c.rule(w.res, "t", w.verb, q)
-	if err != nil {
-		return err
-	}
-	var still []int64
-	for list := range lists(w.ids) {
-		ids, err := column[int64](w.tx.QueryContext(ctx, `SELECT t.id FROM `+w.res.table+` t WHERE t.id IN `+list+` AND `+rule+` ORDER BY t.id`, c.args...))
-		if err != nil {
-			return err
-		}
-		still = append(still, ids...)
-	}
-	w.ids = still
-	return nil
-}
-
-// column reads the only column of rows.
-func column[T any](rows *sql.Rows, err error) (all []T, _ error) {
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var v T
-		if err := rows.Scan(&v); err != nil {
-			return nil, err
-		}
-		all = append(all, v)
-	}
-	return all, rows.Err()
-}
-
-// references checks that what the change refers to is there for the actor. What is not there and what he may not see
-// are answered alike.
-func (w *change) references(ctx context.Context) error {
-	for _, name := range slices.Sorted(maps.Keys(w.body)) {
-		f, _ := w.res.field(name)
-		id, ok := w.body[name].(int64)
-		if !ok || f.kind != ref || f.to == "" {
-			continue
-		}
-		to, err := w.schema.find(f.to)
-		if err != nil {
-			return err
-		}
-		c := w.compiler(w.actor)
-		rule, err := c.rule(to, "t", read, nil)
-		if err != nil {
-			return err
-		}
-		var there bool
-		if err := w.tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+to.table+` t WHERE t.id = `+c.arg(id)+` AND `+rule+`)`, c.args...).Scan(&there); err != nil {
-			return err
-		}
-		if !there {
-			return fault.Newf(fault.Denied, "there is no %s %d that you may use", to.name, id)
-		}
-	}
-	return nil
-}
-
-// touch notes whose targets the rows concern, as they are now.
-func (w *change) touch(ctx context.Context) error {
-	if w.res.affects == nil {
-		return nil
-	}
-	a := *w.res.affects
-	for list := range lists(w.ids) {
-		statement := `SELECT ` + a.fleet + `, COALESCE(` + a.device + `, 0) FROM ` + w.res.table + ` t WHERE t.id IN ` + list
-		if err := w.touched.read(w.tx.QueryContext(ctx, strings.ReplaceAll(statement, "{t}", "t"))); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// leave notes the devices that are about to be deleted, or to become another organization's.
-func (w *change) leave(ctx context.Context) error {
-	var condition string
-	to, moves := w.id("belongs_to__application")
-	switch {
-	case w.res.name == "application" && w.verb == remove:
-		condition = `d.fleet IN `
-	case w.res.name == "device" && w.verb == remove:
-		condition = `d.id IN `
-	case w.res.name == "device" && moves:
-		condition = `(SELECT o.organization FROM fleets o WHERE o.id = d.fleet) <> (SELECT o.organization FROM fleets o WHERE o.id = ` +
-			strconv.FormatInt(to, 10) + `) AND d.id IN `
-	default:
-		return nil
-	}
-	for list := range lists(w.ids) {
-		uuids, err := column[string](w.tx.QueryContext(ctx, `SELECT d.uuid FROM devices d WHERE `+condition+list+` ORDER BY d.id`))
-		if err != nil {
-			return err
-		}
-		w.gone = append(w.gone, uuids...)
-	}
-	return nil
-}
-
-// read adds rows of a fleet and a device.
-func (t touched) read(rows *sql.Rows, err error) error {
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var f, d int64
-		if err := rows.Scan(&f, &d); err != nil {
-			return err
-		}
-		t.add(f, d)
-	}
-	return rows.Err()
 }
 
 // written are the columns to write, in an order that never varies, and their values.
@@ -430,13 +302,13 @@ func (w *change) explain(err error) error {
 	if err == nil || !fault.Is(store.Explain(err), fault.Conflict) {
 		return err
 	}
-	message := fault.Message(store.Explain(err))
+	var words []string
 	for _, f := range w.res.fields {
 		if column := f.column(); column != "" {
-			message = strings.ReplaceAll(message, `"`+column+`"`, `"`+first(f.name)+`"`)
+			words = append(words, `"`+column+`"`, `"`+first(f.name)+`"`)
 		}
 	}
-	return fault.New(fault.Conflict, message)
+	return fault.New(fault.Conflict, strings.NewReplacer(words...).Replace(fault.Message(store.Explain(err))))
 }
 
 // row is the row that was made, as the actor sees it.
@@ -455,22 +327,19 @@ func (w *change) row(ctx context.Context) (json.RawMessage, error) {
 		return nil, err
 	}
 	if row := rows[len(`[`) : len(rows)-len(`]`)]; len(row) > 0 {
-		return row, nil
+		return w.tell(json.RawMessage(row))
 	}
-	return least, nil
+	return w.tell(least)
 }
 
-// lists are ids as SQL lists of bounded length.
-func lists(ids []int64) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for some := range slices.Chunk(ids, 500) {
-			list := make([]string, len(some))
-			for i, id := range some {
-				list[i] = strconv.FormatInt(id, 10)
-			}
-			if !yield(`(` + strings.Join(list, `, `) + `)`) {
-				return
-			}
-		}
+// tell adds the answer to a row.
+func (w *change) tell(row json.RawMessage) (json.RawMessage, error) {
+	if len(w.answer) == 0 {
+		return row, nil
 	}
+	more, err := json.Marshal(w.answer)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(row[:len(row)-len(`}`)], json.RawMessage(`,`), more[len(`{`):]), nil
 }

@@ -202,6 +202,7 @@ func (d *sshDoor) connection(ctx context.Context, raw net.Conn) {
 		return
 	}
 	actor, _ := sc.Permissions.ExtraData[actorKey{}].(fleet.Actor)
+	actor.Address, _, _ = net.SplitHostPort(raw.RemoteAddr().String()) // "" if it has none
 	// A connection without a session is of no use to anybody for long.
 	unused := time.AfterFunc(d.limits.Idle, func() { _ = sc.Close() })
 	defer unused.Stop()

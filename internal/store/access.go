@@ -11,22 +11,22 @@ import (
 	"github.com/dunlin/dunlin/internal/fleet"
 )
 
-// Member reports whether a user is in the organization that owns a fleet.
-func (db *DB) Member(ctx context.Context, user, fleetID int64) (bool, error) {
-	var member bool
+// Rank is what a user may do with a fleet, by whichever of the ways that lead there gives most. fleet.Member, 0, is
+// nothing: also of a fleet that is not there.
+func (db *DB) Rank(ctx context.Context, user, fleetID int64) (rank fleet.Rank, err error) {
 	if err := db.reader.QueryRowContext(ctx, `
-		SELECT EXISTS (SELECT 1 FROM fleets f JOIN organization_memberships m ON m.organization = f.organization
-		WHERE f.id = $1 AND m.user_id = $2)`, fleetID, user).Scan(&member); err != nil {
-		return false, fmt.Errorf("look up membership of user %d: %w", user, err)
+		SELECT COALESCE(MAX(rank), 0) FROM fleet_access WHERE user_id = $1 AND fleet = $2`, user, fleetID).Scan(&rank); err != nil {
+		return 0, fmt.Errorf("look up access of user %d: %w", user, err)
 	}
-	return member, nil
+	return rank, nil
 }
 
-// MemberFleet finds a fleet of one of a user's organizations by its slug. One that is not there and one that is
+// MemberFleet finds a fleet that a user may at least look at by its slug. One that is not there and one that is
 // somebody else's are the same fault.NotFound.
 func (db *DB) MemberFleet(ctx context.Context, user int64, slug string) (fleet.Fleet, error) {
 	f, err := scanFleet(db.reader.QueryRowContext(ctx, fleetColumns+`
-		JOIN organization_memberships m ON m.organization = f.organization WHERE f.slug = $1 AND m.user_id = $2`, slug, user))
+		WHERE f.slug = $1 AND f.id IN (SELECT a.fleet FROM fleet_access a WHERE a.user_id = $2 AND a.rank >= $3)`,
+		slug, user, int64(fleet.Observer)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return f, fault.New(fault.NotFound, "there is no such fleet")
 	}
@@ -40,23 +40,26 @@ func (db *DB) MemberFleet(ctx context.Context, user int64, slug string) (fleet.F
 type RepositoryAccess struct{ Pull, Push bool }
 
 // DeviceRepositories is what a device of a fleet may do with repositories; those it may do nothing with are left
-// out. It reads the images of its own fleet's releases.
+// out. It reads the images of its own fleet's releases, and those of public fleets: its operating system is one.
 func (db *DB) DeviceRepositories(ctx context.Context, device int64, names []string) (map[string]RepositoryAccess, error) {
 	return db.repositories(ctx, `
 		SELECT i.repository, FALSE FROM devices d
-		JOIN releases r ON r.fleet = d.fleet JOIN release_images ri ON ri.release = r.id
-		JOIN images i ON i.id = ri.image JOIN services s ON s.id = i.service AND s.fleet = d.fleet
+		JOIN fleets f ON f.id = d.fleet OR f.is_public
+		JOIN releases r ON r.fleet = f.id JOIN release_images ri ON ri.release = r.id
+		JOIN images i ON i.id = ri.image JOIN services s ON s.id = i.service AND s.fleet = f.id
 		WHERE d.id = $1`, device, names)
 }
 
-// UserRepositories is what a user may do with repositories: read those of the organizations the user is in, and
-// write those of them whose image is being made.
+// UserRepositories is what a user may do with repositories: an observer of the fleet reads them, and anybody those of
+// a public one; a developer writes those whose image is being made, unless it is this server that makes it.
 func (db *DB) UserRepositories(ctx context.Context, user int64, names []string) (map[string]RepositoryAccess, error) {
-	return db.repositories(ctx, `
-		SELECT i.repository, i.status = 'running' FROM images i
-		JOIN services s ON s.id = i.service JOIN fleets f ON f.id = s.fleet
-		JOIN organization_memberships m ON m.organization = f.organization
-		WHERE m.user_id = $1`, user, names)
+	return db.repositories(ctx, fmt.Sprintf(`
+		SELECT i.repository, i.status = 'running'
+			AND s.fleet IN (SELECT a.fleet FROM fleet_access a WHERE a.user_id = $1 AND a.rank >= %d)
+			AND NOT EXISTS (SELECT 1 FROM release_images ri JOIN releases r ON r.id = ri.release WHERE ri.image = i.id AND NOT r.deployed)
+		FROM images i JOIN services s ON s.id = i.service JOIN fleets f ON f.id = s.fleet
+		WHERE (f.is_public OR s.fleet IN (SELECT a.fleet FROM fleet_access a WHERE a.user_id = $1 AND a.rank >= %d))`,
+		fleet.Developer, fleet.Observer), user, names)
 }
 
 // repositories runs a query of (repository, may push) for one asker, narrowed to names.

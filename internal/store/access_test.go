@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"database/sql"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -12,21 +11,8 @@ import (
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/store/storetest"
 )
-
-func open(t *testing.T) *store.DB {
-	t.Helper()
-	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "dunlin.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return db
-}
 
 func addUser(t *testing.T, db *store.DB, name string) fleet.User {
 	t.Helper()
@@ -93,7 +79,7 @@ func addImage(t *testing.T, db *store.DB, f fleet.Fleet, repository string, stat
 }
 
 func TestTheFirstUserIsMadeOnceWithAnOrganizationOfItsName(t *testing.T) {
-	db := open(t)
+	db := storetest.Open(t)
 	n := store.NewUser{Username: "ada", PasswordHash: "h", JWTSecret: "s"}
 	u, made, err := db.AddFirstUser(t.Context(), n)
 	if err != nil || !made {
@@ -113,19 +99,19 @@ func TestTheFirstUserIsMadeOnceWithAnOrganizationOfItsName(t *testing.T) {
 }
 
 func TestAUserWhoseOrganizationIsTakenLeavesNothingBehind(t *testing.T) {
-	db := open(t)
+	db := storetest.Open(t)
 	write(t, db, `INSERT INTO organizations (created_at, modified_at, handle, name) VALUES (1, 1, 'ada', 'ada')`)
 	_, err := db.AddUser(t.Context(), store.NewUser{Username: "ada", JWTSecret: "s"})
 	if !fault.Is(err, fault.Conflict) {
 		t.Errorf("got %v, want a conflict", err)
 	}
-	if got := number(t, db, `SELECT (SELECT COUNT(*) FROM users) + (SELECT COUNT(*) FROM actors)`); got != 0 {
+	if got := number(t, db, `SELECT (SELECT COUNT(*) FROM users) + (SELECT COUNT(*) FROM actors WHERE kind <> 'application')`); got != 0 {
 		t.Errorf("%d rows of the refused user stayed", got)
 	}
 }
 
 func TestAUserIsFoundByNameAndByEmail(t *testing.T) {
-	db := open(t)
+	db := storetest.Open(t)
 	u := addUser(t, db, "ada")
 	for _, name := range []string{"ada", "ada@example.org"} {
 		if l, err := db.Login(t.Context(), name); err != nil || l.User != u {
@@ -138,10 +124,11 @@ func TestAUserIsFoundByNameAndByEmail(t *testing.T) {
 }
 
 func TestAKeyTellsWhoHoldsIt(t *testing.T) {
-	db := open(t)
+	db := storetest.Open(t)
 	u := addUser(t, db, "ada")
 	f, d := addFleet(t, db, u, "home")
 	now := time.UnixMicro(1_000_000)
+	db.Now = func() time.Time { return now }
 	for _, k := range []struct {
 		key  store.NewKey
 		want fleet.Actor
@@ -175,8 +162,44 @@ func TestAKeyTellsWhoHoldsIt(t *testing.T) {
 	}
 }
 
+// Tools make a key of ten minutes for every device they register, and remove none.
+func TestAKeyThatHasExpiredLongAgoIsGoneWithTheNextOne(t *testing.T) {
+	db := storetest.Open(t)
+	u, other := addUser(t, db, "ada"), addUser(t, db, "eve")
+	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	db.Now = func() time.Time { return now }
+	add := func(actor int64, hash string, expiry time.Time) {
+		t.Helper()
+		if _, err := db.AddKey(t.Context(), store.NewKey{Actor: actor, Role: fleet.RoleUser, Hash: hash, Expiry: expiry}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(u.Actor, "brief", now.Add(time.Minute))
+	add(u.Actor, "longer", now.Add(48*time.Hour))
+	add(u.Actor, "for ever", time.Time{})
+	add(other.Actor, "another's", now.Add(time.Minute))
+	now = now.Add(31 * 24 * time.Hour)
+	add(u.Actor, "new", time.Time{})
+	var left []string
+	rows, err := db.Reader().Query(`SELECT key_hash FROM api_keys ORDER BY id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var hash string
+		if err := rows.Scan(&hash); err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, hash)
+	}
+	if diff := cmp.Diff([]string{"longer", "for ever", "another's", "new"}, left); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAKeyEndsWithItsHolder(t *testing.T) {
-	db := open(t)
+	db := storetest.Open(t)
 	u := addUser(t, db, "ada")
 	f, d := addFleet(t, db, u, "home")
 	for actor, k := range map[int64]store.NewKey{
@@ -203,13 +226,13 @@ func TestAKeyEndsWithItsHolder(t *testing.T) {
 	gone("device")
 	write(t, db, `DELETE FROM users WHERE id = $1`, u.ID)
 	gone("user")
-	if got := number(t, db, `SELECT COUNT(*) FROM actors`); got != 0 {
+	if got := number(t, db, `SELECT COUNT(*) FROM actors a WHERE NOT EXISTS (SELECT 1 FROM fleets f WHERE f.actor = a.id AND f.is_host)`); got != 0 {
 		t.Errorf("%d actors outlived their nouns", got)
 	}
 }
 
 func TestAnSSHKeyOpensOneAccount(t *testing.T) {
-	db := open(t)
+	db := storetest.Open(t)
 	ada, eve := addUser(t, db, "ada"), addUser(t, db, "eve")
 	key := store.NewSSHKey{User: ada.ID, Title: "laptop", PublicKey: "ssh-ed25519 AAAA", Fingerprint: "SHA256:x"}
 	if _, err := db.AddSSHKey(t.Context(), key); err != nil {
@@ -223,9 +246,6 @@ func TestAnSSHKeyOpensOneAccount(t *testing.T) {
 	if want := (fleet.Actor{Kind: fleet.UserActor, Actor: ada.Actor, ID: ada.ID, Name: "ada"}); a != want || err != nil {
 		t.Errorf("got %+v, %v", a, err)
 	}
-	if keys, err := db.SSHKeys(t.Context(), "ada"); err != nil || !cmp.Equal(keys, []string{"ssh-ed25519 AAAA"}) {
-		t.Errorf("keys of ada: %q, %v", keys, err)
-	}
 	write(t, db, `DELETE FROM users WHERE id = $1`, ada.ID)
 	if _, err := db.SSHKeyActor(t.Context(), "SHA256:x"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("SSH key of a deleted user: %v", err)
@@ -233,7 +253,7 @@ func TestAnSSHKeyOpensOneAccount(t *testing.T) {
 }
 
 func TestRepositoriesAreOpenToTheirOwnTenantOnly(t *testing.T) {
-	db := open(t)
+	db := storetest.Open(t)
 	ada, eve := addUser(t, db, "ada"), addUser(t, db, "eve")
 	home, device := addFleet(t, db, ada, "home")
 	barn, sibling := addFleet(t, db, ada, "barn")
@@ -241,7 +261,11 @@ func TestRepositoriesAreOpenToTheirOwnTenantOnly(t *testing.T) {
 	addImage(t, db, home, "v2/done", fleet.Success)
 	addImage(t, db, home, "v2/running", fleet.Running)
 	addImage(t, db, lair, "v2/eves", fleet.Running)
-	names := []string{"v2/done", "v2/running", "v2/eves", "v2/none"}
+	addImage(t, db, home, "v2/ours", fleet.Running)
+	// All but the last are built by who deploys them.
+	write(t, db, `UPDATE releases SET deployed = TRUE WHERE id NOT IN (
+		SELECT ri.release FROM release_images ri JOIN images i ON i.id = ri.image WHERE i.repository = 'v2/ours')`)
+	names := []string{"v2/done", "v2/running", "v2/eves", "v2/ours", "v2/none"}
 	pull, both := store.RepositoryAccess{Pull: true}, store.RepositoryAccess{Pull: true, Push: true}
 	type answer = map[string]store.RepositoryAccess
 	for _, c := range []struct {
@@ -250,9 +274,9 @@ func TestRepositoriesAreOpenToTheirOwnTenantOnly(t *testing.T) {
 		id   int64
 		want answer
 	}{
-		{"ada", db.UserRepositories, ada.ID, answer{"v2/done": pull, "v2/running": both}},
+		{"ada", db.UserRepositories, ada.ID, answer{"v2/done": pull, "v2/running": both, "v2/ours": pull}},
 		{"eve", db.UserRepositories, eve.ID, answer{"v2/eves": both}},
-		{"a device of the fleet", db.DeviceRepositories, device.ID, answer{"v2/done": pull, "v2/running": pull}},
+		{"a device of the fleet", db.DeviceRepositories, device.ID, answer{"v2/done": pull, "v2/running": pull, "v2/ours": pull}},
 		{"a device of another fleet of ada's", db.DeviceRepositories, sibling.ID, answer{}},
 		{"a device of eve's", db.DeviceRepositories, stranger.ID, answer{"v2/eves": pull}},
 		{"no device", db.DeviceRepositories, 999, answer{}},
@@ -265,16 +289,16 @@ func TestRepositoriesAreOpenToTheirOwnTenantOnly(t *testing.T) {
 	if _, err := db.MemberFleet(t.Context(), eve.ID, barn.Slug); !fault.Is(err, fault.NotFound) {
 		t.Errorf("eve finds %s: %v", barn.Slug, err)
 	}
-	for user, want := range map[int64]bool{ada.ID: true, eve.ID: false} {
-		if got, err := db.Member(t.Context(), user, home.ID); got != want || err != nil {
-			t.Errorf("user %d is a member: %v, %v", user, got, err)
+	for user, want := range map[int64]fleet.Rank{ada.ID: fleet.Owner, eve.ID: fleet.Member} {
+		if got, err := db.Rank(t.Context(), user, home.ID); got != want || err != nil {
+			t.Errorf("user %d has rank %v, %v", user, got, err)
 		}
 	}
 	for _, status := range []fleet.Status{fleet.Failed, "error", fleet.Cancelled, "interrupted"} {
 		addImage(t, db, home, "v2/"+string(status), status)
 	}
 	got, err := db.ImageRepositories(t.Context())
-	if diff := cmp.Diff(map[string]bool{"v2/done": true, "v2/running": true, "v2/eves": true}, got); diff != "" || err != nil {
+	if diff := cmp.Diff(map[string]bool{"v2/done": true, "v2/running": true, "v2/eves": true, "v2/ours": true}, got); diff != "" || err != nil {
 		t.Errorf("repositories of images: %v\n%s", err, diff)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
@@ -28,7 +29,8 @@ type NewDevice struct {
 }
 
 // RegisterDevice adds a device with its key, in one transaction. Its name is unique in the fleet. A uuid that is
-// there already is a fault.Conflict that names "uuid".
+// there already is a fault.Conflict that names "uuid". Nothing has been heard of the device by this: a person may have
+// registered it, who makes its card next.
 func (db *DB) RegisterDevice(ctx context.Context, n NewDevice) (fleet.Device, error) {
 	now := db.now()
 	d := fleet.Device{UUID: n.UUID, Fleet: n.Fleet, CreatedAt: Time(now)}
@@ -65,9 +67,9 @@ func (db *DB) RegisterDevice(ctx context.Context, n NewDevice) (fleet.Device, er
 			return err
 		}
 		if err := tx.QueryRowContext(ctx, `
-			INSERT INTO devices (created_at, modified_at, actor, fleet, device_type, uuid, name, last_seen,
+			INSERT INTO devices (created_at, modified_at, actor, fleet, device_type, uuid, name,
 				os_version, os_variant, supervisor_version, mac_address, public_address)
-			VALUES ($1, $1, $2, $3, $4, $5, $6, $1, $7, $8, $9, $10, $11) RETURNING id`,
+			VALUES ($1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id`,
 			now, d.Actor, n.Fleet, typeID, n.UUID, d.Name, nullText(n.OSVersion), nullText(n.OSVariant),
 			nullText(n.SupervisorVersion), nullText(n.MACAddress), nullText(n.Address)).Scan(&d.ID); err != nil {
 			return err
@@ -110,13 +112,13 @@ func freeName(ctx context.Context, tx *sql.Tx, n NewDevice) (string, error) {
 const deviceColumns = `
 	SELECT d.id, d.actor, d.uuid, d.name, d.fleet, t.slug, a.slug, COALESCE(d.pinned_release, 0),
 		COALESCE(d.running_release, 0), COALESCE(d.last_seen, 0), COALESCE(d.status, ''), COALESCE(d.api_port, 0),
-		d.created_at, COALESCE(d.update_status, '')
+		d.created_at, COALESCE(d.update_status, ''), NOT d.is_active
 	FROM devices d JOIN device_types t ON t.id = d.device_type JOIN cpu_architectures a ON a.id = t.cpu_architecture `
 
 func scanDevice(row interface{ Scan(...any) error }) (d fleet.Device, err error) {
 	var seen, created int64
 	err = row.Scan(&d.ID, &d.Actor, &d.UUID, &d.Name, &d.Fleet, &d.DeviceType, &d.Arch, &d.Pin, &d.Running, &seen,
-		&d.Status, &d.APIPort, &created, &d.UpdateState)
+		&d.Status, &d.APIPort, &created, &d.UpdateState, &d.Deactivated)
 	d.LastSeen, d.CreatedAt = Time(seen), Time(created)
 	return d, err
 }
@@ -176,6 +178,29 @@ func (db *DB) Seen(ctx context.Context, seen map[int64]Sighting) error {
 type Sighting struct {
 	Micros int64 // since 1970
 	Poll   int64 // milliseconds until it means to call again
+}
+
+// Sighted is a device that was heard of.
+type Sighted struct {
+	ID, Fleet int64
+	UUID      string
+	Sighting
+}
+
+// SeenSince are the devices that were heard of since a moment.
+func (db *DB) SeenSince(ctx context.Context, since time.Time) ([]Sighted, error) {
+	rows, err := db.reader.QueryContext(ctx, `SELECT id, fleet, uuid, last_seen, poll_interval_ms FROM devices WHERE last_seen >= $1`, since.UnixMicro())
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	all, err := collect(rows, func(rows *sql.Rows) (s Sighted, err error) {
+		err = rows.Scan(&s.ID, &s.Fleet, &s.UUID, &s.Micros, &s.Poll)
+		return s, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	return all, nil
 }
 
 // Observation is what one report changes. A nil Columns entry is written as NULL.

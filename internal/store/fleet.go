@@ -33,9 +33,23 @@ func (db *DB) Fleet(ctx context.Context, id int64) (fleet.Fleet, error) {
 	return f, nil
 }
 
-// FleetIDs are the ids of all fleets.
+// FleetByUUID finds a fleet by its uuid.
+func (db *DB) FleetByUUID(ctx context.Context, uuid string) (fleet.Fleet, error) {
+	f, err := scanFleet(db.reader.QueryRowContext(ctx, fleetColumns+`WHERE f.uuid = $1`, uuid))
+	if errors.Is(err, sql.ErrNoRows) {
+		return f, fault.New(fault.NotFound, "there is no such fleet")
+	}
+	if err != nil {
+		return f, fmt.Errorf("load fleet %s: %w", uuid, err)
+	}
+	return f, nil
+}
+
+// FleetIDs are the ids of all fleets that people own: the catalog's host systems have nothing to push to.
 func (db *DB) FleetIDs(ctx context.Context) ([]int64, error) {
-	rows, err := db.reader.QueryContext(ctx, `SELECT id FROM fleets ORDER BY id`)
+	rows, err := db.reader.QueryContext(ctx, `
+		SELECT f.id FROM fleets f JOIN organizations o ON o.id = f.organization
+		WHERE NOT f.is_host OR o.handle <> $1 ORDER BY f.id`, HostOrganization)
 	if err != nil {
 		return nil, fmt.Errorf("list fleets: %w", err)
 	}
@@ -52,4 +66,25 @@ func (db *DB) RememberRoot(ctx context.Context, fleetID int64, root string) erro
 		_, err := tx.ExecContext(ctx, `UPDATE fleets SET root_commit = $1 WHERE id = $2`, root, fleetID)
 		return err
 	})
+}
+
+// BuildVariables are the build arguments that a fleet gives all its builds.
+func (db *DB) BuildVariables(ctx context.Context, fleetID int64) (map[string]string, error) {
+	rows, err := db.reader.QueryContext(ctx, `SELECT name, value FROM build_variables WHERE fleet = $1`, fleetID)
+	if err != nil {
+		return nil, fmt.Errorf("load build variables of fleet %d: %w", fleetID, err)
+	}
+	defer rows.Close()
+	all := map[string]string{}
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, fmt.Errorf("load build variables of fleet %d: %w", fleetID, err)
+		}
+		all[name] = value
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("load build variables of fleet %d: %w", fleetID, err)
+	}
+	return all, nil
 }

@@ -13,7 +13,7 @@ import (
 const releaseColumns = `
 	SELECT id, fleet, commit_id, status, semver_major, semver_minor, semver_patch, semver_prerelease, semver_build, variant,
 		COALESCE(revision, -1), composition, COALESCE(contract, ''), COALESCE(note, ''), created_at, start_timestamp,
-		COALESCE(end_timestamp, 0), git_commit, git_ref, draft, nocache
+		COALESCE(end_timestamp, 0), git_commit, git_ref, draft, nocache, dockerfile_path, deployed
 	FROM releases `
 
 func scanRelease(row interface{ Scan(...any) error }) (r fleet.Release, err error) {
@@ -21,7 +21,7 @@ func scanRelease(row interface{ Scan(...any) error }) (r fleet.Release, err erro
 	var created, started, ended int64
 	err = row.Scan(&r.ID, &r.Fleet, &r.Commit, &r.Status, &r.Version.Major, &r.Version.Minor, &r.Version.Patch,
 		&r.Version.Prerelease, &r.Version.Build, &r.Version.Variant, &r.Revision, &composition, &contract, &r.Note,
-		&created, &started, &ended, &r.GitCommit, &r.GitRef, &r.WantsDraft, &r.NoCache)
+		&created, &started, &ended, &r.GitCommit, &r.GitRef, &r.WantsDraft, &r.NoCache, &r.Dockerfile, &r.Deployed)
 	r.Composition = []byte(composition)
 	if contract != "" {
 		r.Contract = []byte(contract)
@@ -38,6 +38,7 @@ type NewRelease struct {
 	User           int64  // who pushed; 0 for nobody
 	Root           string // becomes the fleet's root commit when the release succeeds; "" leaves it
 	Draft, NoCache bool
+	Dockerfile     string // path in the source; "" lets the builder look for one
 }
 
 // BeginRelease records a release as running before anything is done for it. One that is running for the same
@@ -46,7 +47,7 @@ func (db *DB) BeginRelease(ctx context.Context, n NewRelease) (r fleet.Release, 
 	now := db.now()
 	err = db.Write(ctx, func(tx *sql.Tx) error {
 		r, err = scanRelease(tx.QueryRowContext(ctx, releaseColumns+`
-			WHERE fleet = $1 AND commit_id = $2 AND status = 'running' AND source = 'cloud'`, n.Fleet, n.Commit))
+			WHERE fleet = $1 AND commit_id = $2 AND status = 'running' AND NOT deployed`, n.Fleet, n.Commit))
 		if err == nil || !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -54,9 +55,9 @@ func (db *DB) BeginRelease(ctx context.Context, n NewRelease) (r fleet.Release, 
 		var id int64
 		if err := tx.QueryRowContext(ctx, `
 			INSERT INTO releases (created_at, modified_at, fleet, commit_id, git_commit, git_ref, created_by, status, draft, nocache,
-				root_commit, start_timestamp, update_timestamp)
-			VALUES ($1, $1, $2, $3, $4, $5, $6, 'running', $7, $8, $9, $1, $1) RETURNING id`,
-			now, n.Fleet, n.Commit, n.GitCommit, n.Ref, nullInt(n.User), n.Draft, n.NoCache, n.Root).Scan(&id); err != nil {
+				root_commit, dockerfile_path, start_timestamp, update_timestamp)
+			VALUES ($1, $1, $2, $3, $4, $5, $6, 'running', $7, $8, $9, $10, $1, $1) RETURNING id`,
+			now, n.Fleet, n.Commit, n.GitCommit, n.Ref, nullInt(n.User), n.Draft, n.NoCache, n.Root, n.Dockerfile).Scan(&id); err != nil {
 			return err
 		}
 		r, err = scanRelease(tx.QueryRowContext(ctx, releaseColumns+`WHERE id = $1`, id))
@@ -95,7 +96,7 @@ func (db *DB) Succeeded(ctx context.Context, fleetID int64, commit string) (r fl
 
 // Unfinished are the releases that a push began and nobody ended, oldest first.
 func (db *DB) Unfinished(ctx context.Context) ([]fleet.Release, error) {
-	rows, err := db.reader.QueryContext(ctx, releaseColumns+`WHERE status = 'running' AND source = 'cloud' ORDER BY id`)
+	rows, err := db.reader.QueryContext(ctx, releaseColumns+`WHERE status = 'running' AND NOT deployed ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list unfinished releases: %w", err)
 	}
@@ -168,10 +169,7 @@ func ensureService(ctx context.Context, tx *sql.Tx, fleetID int64, name string, 
 	if err := tx.QueryRowContext(ctx, `SELECT id FROM services WHERE fleet = $1 AND name = $2`, fleetID, name).Scan(&id); err != nil {
 		return 0, err
 	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO service_installs (created_at, modified_at, device, service)
-		SELECT $1, $1, id, $2 FROM devices WHERE fleet = $3 ON CONFLICT (device, service) DO NOTHING`, now, id, fleetID)
-	return id, err
+	return id, InstallService(ctx, tx, id, now)
 }
 
 func ensureImage(ctx context.Context, tx *sql.Tx, release, service int64, s OutlineService, now int64) (fleet.Image, error) {
@@ -280,6 +278,7 @@ func (db *DB) Finalize(ctx context.Context, r fleet.Release) error {
 }
 
 // Fail ends a running release and its unfinished images with a state other than success. The fleet stays as it was.
+// One that was cancelled meanwhile stays so, and gets the log of what had been built.
 func (db *DB) Fail(ctx context.Context, release int64, status fleet.Status, reason, buildLog string) error {
 	now := db.now()
 	err := db.Write(ctx, func(tx *sql.Tx) error {
@@ -289,9 +288,13 @@ func (db *DB) Fail(ctx context.Context, release int64, status fleet.Status, reas
 			string(status), now, reason, release); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `
+		if _, err := tx.ExecContext(ctx, `
 			UPDATE releases SET status = $1, modified_at = $2, end_timestamp = $2, update_timestamp = $2, error_message = $3,
-				build_log = $4 WHERE id = $5 AND status = 'running'`, string(status), now, reason, buildLog, release)
+				build_log = $4 WHERE id = $5 AND status = 'running'`, string(status), now, reason, buildLog, release); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `
+			UPDATE releases SET build_log = $1 WHERE id = $2 AND status = 'cancelled' AND build_log IS NULL`, buildLog, release)
 		return err
 	})
 	if err != nil {

@@ -37,13 +37,14 @@ func FinalizeRelease(ctx context.Context, tx *sql.Tx, release int64, now int64) 
 }
 
 // FollowLatest moves the target of a fleet that tracks the latest to its newest release that is successful, final,
-// valid and passing its tests, or to none if it has none. moved is false if the fleet does not track the latest, or
+// valid and passing its tests, or to none if it has none. The newest is the one that was begun last (protocol §5.3). moved is false if the fleet does not track the latest, or
 // the target is there already.
 func FollowLatest(ctx context.Context, tx *sql.Tx, fleet int64, now int64) (moved bool, err error) {
 	done, err := tx.ExecContext(ctx, `
 		WITH latest AS (
-			SELECT MAX(id) AS id FROM releases
-			WHERE fleet = $1 AND status = 'success' AND revision IS NOT NULL AND NOT is_invalidated AND is_passing_tests)
+			SELECT id FROM releases
+			WHERE fleet = $1 AND status = 'success' AND revision IS NOT NULL AND NOT is_invalidated AND is_passing_tests
+			ORDER BY start_timestamp DESC, id DESC LIMIT 1)
 		UPDATE fleets SET target_release = (SELECT id FROM latest), modified_at = $2
 		WHERE id = $1 AND track_latest AND target_release IS DISTINCT FROM (SELECT id FROM latest)`, fleet, now)
 	if err != nil {

@@ -4,31 +4,23 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"path/filepath"
 	"testing"
 
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/store"
+	"github.com/dunlin/dunlin/internal/store/storetest"
 )
 
 // releases is a database with one fleet, and a way to add releases to it.
 func releases(t *testing.T) (db *store.DB, add func(columns string) int64) {
 	t.Helper()
-	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "dunlin.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	db = storetest.Open(t)
 	inTx(t, db, func(tx *sql.Tx) error {
 		for _, statement := range []string{
-			`INSERT INTO actors (id, kind) VALUES (1, 'application')`,
-			`INSERT INTO organizations (id, created_at, modified_at, handle, name) VALUES (1, 1, 1, 'o', 'o')`,
+			`INSERT INTO actors (id, kind) VALUES (901, 'application')`,
+			`INSERT INTO organizations (id, created_at, modified_at, handle, name) VALUES (901, 1, 1, 'o', 'o')`,
 			`INSERT INTO fleets (id, created_at, modified_at, actor, organization, name, slug, uuid, device_type, application_type)
-				SELECT 1, 1, 1, 1, 1, 'f', 'o/f', '00', MIN(t.id), MIN(a.id) FROM device_types t, application_types a`,
+				SELECT 901, 1, 1, 901, 901, 'f', 'o/f', '00', MIN(t.id), MIN(a.id) FROM device_types t, application_types a`,
 		} {
 			if _, err := tx.Exec(statement); err != nil {
 				return err
@@ -41,7 +33,7 @@ func releases(t *testing.T) (db *store.DB, add func(columns string) int64) {
 		n++
 		inTx(t, db, func(tx *sql.Tx) error {
 			if err := tx.QueryRow(`INSERT INTO releases (created_at, modified_at, fleet, commit_id, status, start_timestamp, update_timestamp)
-				VALUES (1, 1, 1, $1, 'success', 1, 1) RETURNING id`, fmt.Sprintf("%032x", n)).Scan(&id); err != nil {
+				VALUES (1, 1, 901, $1, 'success', 1, 1) RETURNING id`, fmt.Sprintf("%032x", n)).Scan(&id); err != nil {
 				return err
 			}
 			_, err := tx.Exec(`UPDATE releases SET `+columns+` WHERE id = $1`, id)
@@ -85,7 +77,7 @@ func TestRevisionsCountTheReleasesOfOneVersion(t *testing.T) {
 			t.Errorf("release %d (%s): revision %d, want %d; finalized at %d, draft %v", i+1, c.columns, revision, c.want, at, draft)
 		}
 	}
-	err := db.Write(t.Context(), func(tx *sql.Tx) error { return store.FinalizeRelease(t.Context(), tx, 999, 7) })
+	err := db.Write(t.Context(), func(tx *sql.Tx) error { return store.FinalizeRelease(t.Context(), tx, 99999, 7) })
 	if !fault.Is(err, fault.NotFound) {
 		t.Errorf("a release that is not there: %v", err)
 	}
@@ -97,11 +89,11 @@ func TestAFleetFollowsItsNewestGoodRelease(t *testing.T) {
 		t.Helper()
 		var moved bool
 		inTx(t, db, func(tx *sql.Tx) (err error) {
-			moved, err = store.FollowLatest(t.Context(), tx, 1, 7)
+			moved, err = store.FollowLatest(t.Context(), tx, 901, 7)
 			return err
 		})
 		var target sql.NullInt64
-		if err := db.Reader().QueryRow(`SELECT target_release FROM fleets`).Scan(&target); err != nil {
+		if err := db.Reader().QueryRow(`SELECT target_release FROM fleets WHERE id = 901`).Scan(&target); err != nil {
 			t.Fatal(err)
 		}
 		if moved != wantMoved || target.Int64 != want {

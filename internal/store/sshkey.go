@@ -37,8 +37,8 @@ func (db *DB) AddSSHKey(ctx context.Context, n NewSSHKey) (id int64, err error) 
 func (db *DB) SSHKeyActor(ctx context.Context, fingerprint string) (fleet.Actor, error) {
 	a := fleet.Actor{Kind: fleet.UserActor}
 	err := db.reader.QueryRowContext(ctx, `
-		SELECT u.actor, u.id, u.username FROM ssh_keys k JOIN users u ON u.id = k.user_id WHERE k.fingerprint = $1`,
-		fingerprint).Scan(&a.Actor, &a.ID, &a.Name)
+		SELECT u.actor, u.id, u.username, u.is_administrator FROM ssh_keys k JOIN users u ON u.id = k.user_id
+		WHERE k.fingerprint = $1`, fingerprint).Scan(&a.Actor, &a.ID, &a.Name, &a.Administrator)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fleet.Actor{}, fault.New(fault.NotFound, "nobody has this SSH key")
 	}
@@ -46,23 +46,4 @@ func (db *DB) SSHKeyActor(ctx context.Context, fingerprint string) (fleet.Actor,
 		return fleet.Actor{}, fmt.Errorf("look up SSH key: %w", err)
 	}
 	return a, nil
-}
-
-// SSHKeys are the public keys of a user, in the order they came.
-func (db *DB) SSHKeys(ctx context.Context, username string) ([]string, error) {
-	rows, err := db.reader.QueryContext(ctx, `
-		SELECT k.public_key FROM ssh_keys k JOIN users u ON u.id = k.user_id WHERE u.username = $1 ORDER BY k.id`, username)
-	if err != nil {
-		return nil, fmt.Errorf("list SSH keys of %s: %w", username, err)
-	}
-	defer rows.Close()
-	var all []string
-	for rows.Next() {
-		var key string
-		if err := rows.Scan(&key); err != nil {
-			return nil, fmt.Errorf("list SSH keys of %s: %w", username, err)
-		}
-		all = append(all, key)
-	}
-	return all, rows.Err()
 }

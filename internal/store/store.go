@@ -3,110 +3,96 @@ package store
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/dunlin/dunlin/internal/fault"
 )
 
-//go:embed migrations
-var migrations embed.FS
-
-// readers is how many statements may read at once; SQLite serves them beside the one writer.
+// readers is how many statements may read at once, beside the one writer.
 const readers = 8
+
+// Dialect is the engine a database is of, for the few statements whose text depends on it.
+type Dialect uint8
+
+const (
+	SQLite Dialect = iota
+	PostgreSQL
+)
+
+func (d Dialect) String() string {
+	if d == PostgreSQL {
+		return "PostgreSQL"
+	}
+	return "SQLite"
+}
 
 // DB is the database. All its methods may be called concurrently.
 type DB struct {
-	writer *sql.DB // one connection: SQLite has one writer, and waiting here is fairer than SQLITE_BUSY
-	reader *sql.DB // query_only
+	dialect Dialect
+	writer  *sql.DB // one connection: writers wait for each other here, in the order they came
+	reader  *sql.DB // the engine refuses to write on its connections; each transaction is a snapshot
 	// Now is the clock of created_at and modified_at; nil means time.Now.
 	Now func() time.Time
 }
 
-// Open opens the SQLite file at path, creates it if need be, and brings it to the newest schema. It refuses a
-// file that a newer Dunlin has written.
-func Open(ctx context.Context, path string) (*DB, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	// The engine would make it readable for everybody, and its side files after it.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	writer, err := connect(path, "immediate", false)
+// Open opens the database at address, makes it if that is possible, and brings it to the newest schema. The address
+// is the path of an SQLite file, also as sqlite://PATH, or postgres://USER:PASSWORD@HOST:PORT/DATABASE with the
+// parameters and environment variables of libpq. A database that a newer Dunlin has written is refused. No error says
+// the password.
+func Open(ctx context.Context, address string) (*DB, error) {
+	db, err := connect(ctx, address, migrate)
 	if err != nil {
 		return nil, err
 	}
-	writer.SetMaxOpenConns(1)
-	if err := migrate(ctx, writer); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), writer.Close())
-	}
-	reader, err := connect(path, "deferred", true)
-	if err != nil {
-		return nil, errors.Join(err, writer.Close())
-	}
-	reader.SetMaxOpenConns(readers)
-	reader.SetMaxIdleConns(readers)
-	db := &DB{writer: writer, reader: reader}
 	if err := db.loadCatalog(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("load device types: %w", err), db.Close())
 	}
 	return db, nil
 }
 
-func connect(path, txlock string, readOnly bool) (*sql.DB, error) {
-	q := url.Values{"_txlock": {txlock}, "_pragma": {
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)",
-	}}
-	if readOnly {
-		q.Add("_pragma", "query_only(ON)")
+// Attach opens a database that a server uses, perhaps at this moment, and changes nothing about its schema: one that
+// is not at the newest is refused.
+func Attach(ctx context.Context, address string) (*DB, error) {
+	scheme, path, found := strings.Cut(address, "://")
+	if !found {
+		scheme, path = "sqlite", address
 	}
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+	if scheme == "sqlite" {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fault.Wrap(fault.NotFound, err, "there is no database "+path).
+				WithHint("say where the server keeps it, with --data or --database; the first start of the server makes it")
+		}
 	}
-	return db, nil
+	return connect(ctx, address, unchanged)
 }
 
-func migrate(ctx context.Context, db *sql.DB) error {
-	dir, err := fs.Sub(migrations, "migrations/sqlite")
-	if err != nil {
-		return err
+// prepare makes a database fit for use when it is opened: migrate or unchanged.
+type prepare func(ctx context.Context, dialect goose.Dialect, db *sql.DB) error
+
+func connect(ctx context.Context, address string, prepare prepare) (*DB, error) {
+	scheme, path, found := strings.Cut(address, "://")
+	switch {
+	case !found:
+		return openSQLite(ctx, address, prepare)
+	case scheme == "sqlite":
+		return openSQLite(ctx, path, prepare)
+	case scheme == "postgres", scheme == "postgresql":
+		return openPostgres(ctx, address, prepare)
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir)
-	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
-	}
-	have, want, err := p.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("read schema version: %w", err)
-	}
-	if have > want {
-		return fault.Newf(fault.Conflict, "the database has schema %d, this program knows %d", have, want).
-			WithHint("start the newer Dunlin that wrote it, or restore the backup from before the upgrade")
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate from schema %d to %d: %w", have, want, err)
-	}
-	return nil
+	return nil, fault.Newf(fault.Invalid, "there is no database of the kind %q", scheme).
+		WithHint("give the path of a file for SQLite, or postgres://user@host/database")
 }
 
-// Close waits for statements under way and closes the file.
+// Dialect is the engine this database is of.
+func (db *DB) Dialect() Dialect { return db.dialect }
+
+// Close waits for statements under way and closes the database.
 func (db *DB) Close() error {
 	return errors.Join(db.reader.Close(), db.writer.Close())
 }
@@ -117,14 +103,21 @@ func (db *DB) Ping(ctx context.Context) error { return db.reader.PingContext(ctx
 // Reader is the pool for statements that only read. A statement that writes is refused by the engine.
 func (db *DB) Reader() *sql.DB { return db.reader }
 
-// Write runs f in one transaction. f's error rolls everything back; unique violations come out as fault.Conflict.
-// f must not use db itself: the one writing connection is taken.
+// Write runs f in one transaction, alone: no other Write to the database is under way, on either engine. So what f
+// reads stays true until it has written. f's error rolls everything back; what the engine's constraints refuse comes
+// out as Explain has it. f must not use db itself: the one writing connection is taken. After an error of a statement
+// f ends, because PostgreSQL runs no further one in that transaction.
 func (db *DB) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	tx, err := db.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("begin: %w", err)
+		return Explain(fmt.Errorf("begin: %w", err))
 	}
 	defer tx.Rollback() // after a commit there is nothing to roll back
+	if db.dialect == PostgreSQL {
+		if _, err := tx.ExecContext(ctx, takeTurn); err != nil {
+			return Explain(fmt.Errorf("begin: %w", err))
+		}
+	}
 	if err := f(tx); err != nil {
 		return Explain(err)
 	}
@@ -157,45 +150,52 @@ func (db *DB) now() int64 {
 	return time.Now().UnixMicro()
 }
 
-// Explain gives an engine's constraint violations the words of the protocol: a unique violation is a Conflict that
-// says `"a" and "b" must be unique.`, with the columns' names; other errors pass unchanged.
+// Explain gives an engine's errors the words of the protocol: a unique violation is a Conflict that says
+// `"a" and "b" must be unique.`, with the columns' names. A full disk and a database that is away are Unavailable.
+// Errors that say nothing to a caller pass unchanged, and so do those that are explained already.
 func Explain(err error) error {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
+	if fault.KindOf(err) != fault.Internal {
 		return err
 	}
-	switch e.Code() {
-	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-		return fault.Wrap(fault.Conflict, err, uniqueMessage(e.Error()))
-	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
-		return fault.Wrap(fault.Conflict, err, "it refers to, or is referred to by, something else")
-	case sqlite3.SQLITE_FULL:
-		return fault.Wrap(fault.Unavailable, err, "the server's disk is full")
+	if f := explainSQLite(err); f != nil {
+		return f
+	}
+	if f := explainPostgres(err); f != nil {
+		return f
 	}
 	return err
 }
 
-// uniqueMessage turns "…UNIQUE constraint failed: fleets.organization, fleets.name (2067)" into the protocol's words.
-func uniqueMessage(text string) string {
-	_, columns, found := strings.Cut(text, "constraint failed: ")
-	if !found {
-		return "it must be unique."
+// Words of the violations, the same for both engines.
+
+func uniqueViolation(err error, columns []string) error {
+	if len(columns) == 0 {
+		return fault.Wrap(fault.Conflict, err, "it must be unique.")
 	}
-	if i := strings.LastIndex(columns, " ("); i >= 0 {
-		columns = columns[:i]
-	}
-	var names []string
-	for _, c := range strings.Split(columns, ",") {
-		c = strings.TrimSpace(c)
-		if i := strings.LastIndexByte(c, '.'); i >= 0 {
-			c = c[i+1:]
-		}
+	names := make([]string, len(columns))
+	for i, c := range columns {
 		if c == "key_hash" {
 			c = "key" // as clients know it
 		}
-		names = append(names, `"`+c+`"`)
+		names[i] = `"` + c + `"`
 	}
-	return strings.Join(names, " and ") + " must be unique."
+	return fault.Wrap(fault.Conflict, err, strings.Join(names, " and ")+" must be unique.")
+}
+
+func referenceViolation(err error) error {
+	return fault.Wrap(fault.Conflict, err, "it refers to, or is referred to by, something else")
+}
+
+func checkViolation(err error) error {
+	return fault.Wrap(fault.Invalid, err, "a value is not one of those that are possible")
+}
+
+func missingValue(err error, column string) error {
+	return fault.Wrap(fault.Invalid, err, fmt.Sprintf("%q is required", column))
+}
+
+func diskFull(err error) error {
+	return fault.Wrap(fault.Unavailable, err, "the server's disk is full")
 }
 
 // insertActor adds an actor row and returns its id.

@@ -29,6 +29,24 @@ ALTER TABLE organization_memberships ADD COLUMN role BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE users ADD COLUMN is_administrator BOOLEAN NOT NULL DEFAULT FALSE;
 UPDATE users SET is_administrator = TRUE WHERE id = (SELECT MIN(id) FROM users);
 
+-- Where a user logged in from of late: wrong passwords from elsewhere do not lock the user out there.
+CREATE TABLE login_places (
+  user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  place   TEXT NOT NULL,                     -- IPv4 address, or the 64-bit network of an IPv6 address
+  seen_at BIGINT NOT NULL,
+  PRIMARY KEY (user_id, place)
+);
+
+CREATE TABLE organization_membership_tags (
+  id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  created_at  BIGINT NOT NULL,
+  modified_at BIGINT NOT NULL,
+  membership  BIGINT NOT NULL REFERENCES organization_memberships (id) ON DELETE CASCADE,
+  tag_key     TEXT NOT NULL,
+  value       TEXT NOT NULL,
+  UNIQUE (membership, tag_key)
+);
+
 CREATE TABLE fleet_memberships (
   id          INTEGER PRIMARY KEY AUTOINCREMENT,
   created_at  BIGINT NOT NULL,
@@ -46,6 +64,7 @@ CREATE TABLE teams (
   modified_at  BIGINT NOT NULL,
   organization BIGINT NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
   name         TEXT NOT NULL,
+  description  TEXT,
   UNIQUE (organization, name)
 );
 
@@ -70,11 +89,14 @@ CREATE TABLE team_fleets (
 );
 CREATE INDEX team_fleets_by_fleet ON team_fleets (fleet);
 
+-- Of one organization, so that none learns from a number whom another has invited.
 CREATE TABLE invitees (
-  id          INTEGER PRIMARY KEY AUTOINCREMENT,
-  created_at  BIGINT NOT NULL,
-  modified_at BIGINT NOT NULL,
-  email       TEXT NOT NULL UNIQUE            -- lower case
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  created_at   BIGINT NOT NULL,
+  modified_at  BIGINT NOT NULL,
+  organization BIGINT NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
+  email        TEXT NOT NULL,                 -- lower case
+  UNIQUE (organization, email)
 );
 
 CREATE TABLE organization_invites (
@@ -86,6 +108,7 @@ CREATE TABLE organization_invites (
   role         BIGINT NOT NULL REFERENCES roles (id),
   message      TEXT,
   token_hash   TEXT NOT NULL UNIQUE,          -- hex SHA-256; the token is shown once to whoever invites
+  created_by   BIGINT REFERENCES users (id) ON DELETE SET NULL,
   UNIQUE (invitee, organization)
 );
 CREATE INDEX organization_invites_by_organization ON organization_invites (organization);
@@ -99,6 +122,7 @@ CREATE TABLE fleet_invites (
   role        BIGINT NOT NULL REFERENCES roles (id),
   message     TEXT,
   token_hash  TEXT NOT NULL UNIQUE,
+  created_by  BIGINT REFERENCES users (id) ON DELETE SET NULL,
   UNIQUE (invitee, fleet)
 );
 CREATE INDEX fleet_invites_by_fleet ON fleet_invites (fleet);
@@ -152,7 +176,20 @@ ALTER TABLE devices ADD COLUMN download_progress BIGINT;
 CREATE INDEX devices_by_operated ON devices (operated_by) WHERE operated_by IS NOT NULL;
 CREATE INDEX devices_by_managed ON devices (managed_by) WHERE managed_by IS NOT NULL;
 
+-- Where people say a device is, in degrees.
+ALTER TABLE devices ADD COLUMN custom_latitude TEXT;
+ALTER TABLE devices ADD COLUMN custom_longitude TEXT;
+-- A person has said which release the device follows: a pin that came with its card counts no more.
+ALTER TABLE devices ADD COLUMN pin_chosen BOOLEAN NOT NULL DEFAULT FALSE;
+
+-- Made and built by a client, as balena deploy does; of every other release the server is the builder.
+ALTER TABLE releases ADD COLUMN deployed BOOLEAN NOT NULL DEFAULT FALSE;
+DROP INDEX releases_one_running_per_commit;
+CREATE UNIQUE INDEX releases_one_running_per_commit ON releases (fleet, commit_id) WHERE status = 'running' AND NOT deployed;
+
 ALTER TABLE releases ADD COLUMN release_version TEXT;
+-- Of a push that names the Dockerfile to use, its path in the source; a server that was restarted goes on with it.
+ALTER TABLE releases ADD COLUMN dockerfile_path TEXT NOT NULL DEFAULT '';
 CREATE UNIQUE INDEX releases_by_release_version ON releases (fleet, release_version)
   WHERE release_version IS NOT NULL AND status = 'success' AND NOT is_invalidated;
 
@@ -175,13 +212,27 @@ CREATE TABLE image_profiles (
   UNIQUE (release_image, profile_name)
 );
 
+-- The devices of a fleet run the services that a release of on_fleet (as a rule the same one) keeps for a profile.
 CREATE TABLE fleet_profiles (
   id           INTEGER PRIMARY KEY AUTOINCREMENT,
   created_at   BIGINT NOT NULL,
   modified_at  BIGINT NOT NULL,
   fleet        BIGINT NOT NULL REFERENCES fleets (id) ON DELETE CASCADE,
   profile_name TEXT NOT NULL,
-  UNIQUE (fleet, profile_name)
+  on_fleet     BIGINT NOT NULL REFERENCES fleets (id) ON DELETE CASCADE,
+  UNIQUE (fleet, profile_name, on_fleet)
+);
+CREATE INDEX fleet_profiles_by_on_fleet ON fleet_profiles (on_fleet);
+
+-- What the builds of a fleet get as build arguments.
+CREATE TABLE build_variables (
+  id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  created_at  BIGINT NOT NULL,
+  modified_at BIGINT NOT NULL,
+  fleet       BIGINT NOT NULL REFERENCES fleets (id) ON DELETE CASCADE,
+  name        TEXT NOT NULL,
+  value       TEXT NOT NULL,
+  UNIQUE (fleet, name)
 );
 
 CREATE TABLE release_assets (
@@ -218,3 +269,7 @@ CREATE TABLE device_families (
 ALTER TABLE device_types ADD COLUMN family BIGINT REFERENCES device_families (id) ON DELETE SET NULL;
 ALTER TABLE device_types ADD COLUMN logo TEXT;
 ALTER TABLE device_types ADD COLUMN contract TEXT;
+
+-- What queries of the resource model go by (resource's plan test).
+CREATE INDEX releases_by_commit ON releases (commit_id);
+CREATE INDEX fleets_public ON fleets (id) WHERE is_public;

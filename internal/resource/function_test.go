@@ -1,0 +1,178 @@
+package resource
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+
+	"github.com/dunlin/dunlin/internal/fault"
+)
+
+// The world's clock says 2026-03-01T13:00:00.123Z; the first device was seen 30 s ago, and has 512 of memory in use.
+func TestFunctionsAndCalculationsAreTheSameOnEveryEngine(t *testing.T) {
+	w := newWorld(t)
+	me := w.tenants[0]
+	for filter, want := range map[string]bool{
+		"startswith(device_name,'fir')":                                                    true,
+		"startswith(device_name,'first')":                                                  true,
+		"startswith(device_name,'firsts')":                                                 false,
+		"startswith(device_name,'')":                                                       true,
+		"startswith(device_name,'FIR')":                                                    false,
+		"startswith(device_name,device_name)":                                              true,
+		"startswith('first',device_name)":                                                  true,
+		"not startswith(device_name,'x')":                                                  true,
+		"startswith(note,'x') eq null":                                                     true,
+		"endswith(device_name,'rst')":                                                      true,
+		"contains(device_name,'irs')":                                                      true,
+		"substringof('irs',device_name)":                                                   true,
+		"tolower('FIRST') eq device_name":                                                  true,
+		"toupper(device_name) eq 'FIRST'":                                                  true,
+		"tolower('FÜR') eq 'fÜr'":                                                          true,
+		"concat(device_name,'!') eq 'first!'":                                              true,
+		"trim(concat('  ',device_name)) eq 'first'":                                        true,
+		"replace(device_name,'ir','us') eq 'fusst'":                                        true,
+		"length(device_name) eq 5":                                                         true,
+		"length('äöü') eq 3":                                                               true,
+		"indexof(device_name,'r') eq 2":                                                    true,
+		"indexof(device_name,'x') eq -1":                                                   true,
+		"substring(device_name,1) eq 'irst'":                                               true,
+		"substring(device_name,1,3) eq 'irs'":                                              true,
+		"substring(device_name,9) eq ''":                                                   true,
+		"year(created_at) eq 2026":                                                         true,
+		"month(created_at) eq 3 and day(created_at) eq 1":                                  true,
+		"hour(created_at) eq 12 and minute(created_at) eq 0 and second(created_at) eq 0":   true,
+		"date(created_at) eq date'2026-03-01'":                                             true,
+		"year(datetime'2024-02-29T23:59:59Z') eq 2024":                                     true,
+		"day(datetime'2024-02-29T23:59:59Z') eq 29":                                        true,
+		"now() gt created_at":                                                              true,
+		"now() eq datetime'2026-03-01T13:00:00.123Z'":                                      true,
+		"last_connectivity_event lt now() sub duration'PT20S'":                             true,
+		"last_connectivity_event lt now() sub duration'PT40S'":                             false,
+		"now() sub last_connectivity_event eq duration'PT30S'":                             true,
+		"created_at add duration'PT1H' eq now()":                                           true,
+		"memory_usage add 1 eq 513":                                                        true,
+		"memory_usage sub 1.5 eq 510.5":                                                    true,
+		"memory_usage mul 100 div 1024 eq 50":                                              true,
+		"memory_usage div 1000 lt 1 and memory_usage div 1000 gt 0":                        true,
+		"memory_usage div 0 eq null":                                                       true,
+		"memory_usage mod 10 eq 2":                                                         true,
+		"memory_usage mod 0 eq null":                                                       true,
+		"memory_usage mul 1e308 mul 1e308 mul 1e308 gt 1":                                  true,
+		"memory_usage add 9223372036854775807 add 9223372036854775807 gt 1":                true,
+		"round(memory_usage div 100) eq 5":                                                 true,
+		"floor(memory_usage div -100) eq -6 and ceiling(memory_usage div 100) eq 6":        true,
+		"(memory_usage add 1) mul 2 in (1026,7)":                                           true,
+		"belongs_to__application/owns__device/$count($filter=device_name eq 'first') eq 1": true,
+		"device_tag/$count($filter=value eq 'attic') eq 1 and device_tag/$count($filter=id lt 0) eq 0": true,
+		"belongs_to__application/canAccess()":                                       true,
+		"is_pinned_on__release/canAccess()":                                         false,
+		"not is_pinned_on__release/any(r:r/id gt 0)":                                true,
+		"is_running__release/any(r:r/belongs_to__application/slug eq 'acme/porch')": true,
+	} {
+		rows := w.get(me.user, me.in("device?$select=id&$filter=id eq {device} and ("+filter+")"))
+		if got := len(rows) == 1; got != want {
+			t.Errorf("%s: %v", filter, got)
+		}
+	}
+	for filter, want := range map[string]string{
+		"length(5) eq 1":                             "cannot be compared with a string",
+		"year(device_name) eq 1":                     "cannot be compared with a time",
+		"memory_usage add device_name eq 1":          "cannot be compared with a number",
+		"now() add now() gt now()":                   "cannot be compared with a number",
+		"substring(device_name,memory_usage) eq 'x'": "whole numbers from 0",
+		"substring(device_name,-1) eq 'x'":           "whole numbers from 0",
+		"created_at gt duration'PT1S'":               "cannot be compared",
+		"device_tag/$count($filter=tag_key) eq 1":    "alone is no condition",
+		"owns__device/$count($filter=id eq 1) gt 0":  `no relation "owns__device"`,
+		"round(duration'PT1S') eq 1":                 "cannot be compared",
+		"trim(null) eq 'x'":                          "cannot be compared",
+	} {
+		_, err := w.Read(context.Background(), me.user, ask(t, "device?$filter="+filter))
+		if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Message(err), want) {
+			t.Errorf("%s: %v, want %q", filter, err, want)
+		}
+	}
+}
+
+// What is found by a range of texts is what begins so, whatever the characters: those at the ends of what UTF-8 can say
+// have no next one.
+func TestTheBeginningOfATextIsFoundAsItIs(t *testing.T) {
+	w := newWorld(t)
+	me := w.tenants[0]
+	words := []string{""}
+	for range 2 {
+		for _, word := range slices.Clone(words) {
+			for _, letter := range []rune{'a', 'b', '%', 0xd7ff, 0xe000, utf8.MaxRune} {
+				words = append(words, word+string(letter))
+			}
+		}
+	}
+	slices.Sort(words)
+	words = slices.Compact(words)
+	err := w.db.Write(context.Background(), func(tx *sql.Tx) error {
+		for i, word := range words {
+			if _, err := tx.Exec(`INSERT INTO device_tags (created_at, modified_at, device, tag_key, value) VALUES (1, 1, $1, $2, $3)`,
+				me.ids["second device"], fmt.Sprint("word", i), word); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, prefix := range words {
+		want := 0
+		for _, word := range words {
+			if strings.HasPrefix(word, prefix) {
+				want++
+			}
+		}
+		request := "device_tag/$count?$filter=startswith(value,'" + percent(prefix) + "') and device eq {second device}"
+		body, err := w.Read(context.Background(), me.user, ask(t, me.in(request)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(body); got != fmt.Sprintf(`{"d":%d}`, want) {
+			t.Errorf("%d begin with %q, found %s", want, prefix, got)
+		}
+	}
+}
+
+// What a text holds is no matter to who reads the answer.
+func TestATextComesOutOfJSONAsItWentIn(t *testing.T) {
+	w := newWorld(t)
+	me := w.tenants[0]
+	rapid.Check(t, func(t *rapid.T) {
+		note := rapid.StringOf(rapid.OneOf(rapid.Rune(), rapid.SampledFrom([]rune("\x01\b\f\n\r\t\x1f\"\\/\u2028")))).
+			Filter(func(s string) bool { return !strings.ContainsRune(s, 0) }).Draw(t, "note")
+		err := w.db.Write(context.Background(), func(tx *sql.Tx) error {
+			_, err := tx.Exec(`UPDATE devices SET note = $1 WHERE id = $2`, note, me.ids["device"])
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := w.get(me.user, me.in("device({device})?$select=note"))[0]["note"]; got != note {
+			t.Fatalf("%q is read as %q", note, got)
+		}
+		if got := len(w.get(me.user, "device?$select=id&$filter=note eq '"+percent(note)+"'")); got != 1 {
+			t.Fatalf("%q finds %d devices", note, got)
+		}
+	})
+}
+
+// percent is a text as a part of a string in a request of ask, which leaves alone what is encoded.
+func percent(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(strings.ReplaceAll(s, "'", "''")) {
+		fmt.Fprintf(&b, "%%%02X", c)
+	}
+	return b.String()
+}
