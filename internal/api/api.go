@@ -1,6 +1,8 @@
-// Package api is the front door of people and their tools: the OData resources below /v7/, login, API keys, names of
-// config variables and the reading of logs, as balena's clients ask for them. It translates between HTTP and the rooms
-// that do the work; it owns no rule, no SQL and no access decision.
+// Package api is the front door of people and their tools, as balena's clients ask: the OData resources below /v7/, login,
+// API keys, the builder, configurations of new devices, what the server says of itself, logs, the files of releases,
+// calls to supervisors, events. It translates between HTTP and the rooms that do the work; it owns no rule, no SQL and no
+// access decision. It is larger than a room should be because the surface is: one file for each part of it, and no part
+// knows another.
 package api
 
 import (

@@ -60,7 +60,7 @@ func (pl *Pipeline) Push(ctx context.Context, p Push, out io.Writer) (fleet.Rele
 	if err != nil {
 		return fleet.Release{}, err
 	}
-	return j.finish(context.WithoutCancel(ctx))
+	return j.finish(context.WithoutCancel(ctx), p)
 }
 
 // Start begins the release of a source and returns it while it is being built. Nobody is told how it ends but the
@@ -75,7 +75,7 @@ func (pl *Pipeline) Start(ctx context.Context, p Push) (fleet.Release, error) {
 	if err != nil {
 		return fleet.Release{}, err
 	}
-	pl.background.Go(func() { _, _ = j.finish(context.WithoutCancel(ctx)) }) // the release and the log say how it ended
+	pl.background.Go(func() { _, _ = j.finish(context.WithoutCancel(ctx), p) }) // the release and the log say how it ended
 	return j.release, nil
 }
 
@@ -92,6 +92,7 @@ func (pl *Pipeline) Check(ctx context.Context, p Push) error {
 	return nil
 }
 
+// check finds the fleet of a push whose history may go there.
 func (pl *Pipeline) check(ctx context.Context, p Push) (fleet.Fleet, error) {
 	f, err := pl.Store.Fleet(ctx, p.Fleet)
 	if err != nil {
@@ -132,7 +133,7 @@ func (pl *Pipeline) begin(ctx context.Context, p Push, out io.Writer) (*job, err
 }
 
 // finish waits for the fleet's turn and builds.
-func (j *job) finish(ctx context.Context) (fleet.Release, error) {
+func (j *job) finish(ctx context.Context, p Push) (fleet.Release, error) {
 	defer j.unline(j.fleet.ID)
 	ctx, end := j.stoppable(ctx)
 	defer end()
@@ -149,6 +150,9 @@ func (j *job) finish(ctx context.Context) (fleet.Release, error) {
 	if err == nil && now.Status.Ended() {
 		err = errCancelled
 	}
+	if err == nil {
+		_, err = j.check(ctx, p) // the push before it may have been the fleet's first
+	}
 	if err != nil {
 		return j.release, j.end(ctx, err)
 	}
@@ -162,11 +166,7 @@ func (pl *Pipeline) pushCommit(ctx context.Context, p Push, out io.Writer) (flee
 	if errors.Is(context.Cause(ctx), errStopping) {
 		return fleet.Release{}, beingRestarted()
 	}
-	f, err := pl.Store.Fleet(ctx, p.Fleet)
-	if err != nil {
-		return fleet.Release{}, err
-	}
-	if err := checkHistory(f, p); err != nil {
+	if _, err := pl.check(ctx, p); err != nil {
 		return fleet.Release{}, err
 	}
 	leave, err := pl.enter(ctx, p.Fleet, out)
@@ -174,7 +174,10 @@ func (pl *Pipeline) pushCommit(ctx context.Context, p Push, out io.Writer) (flee
 		return fleet.Release{}, err
 	}
 	defer leave()
-
+	f, err := pl.check(ctx, p) // the push before it may have been the fleet's first
+	if err != nil {
+		return fleet.Release{}, err
+	}
 	done, found, err := pl.Store.Succeeded(ctx, p.Fleet, Commit(p.GitCommit))
 	if err != nil {
 		return fleet.Release{}, err
@@ -321,6 +324,9 @@ func (pl *Pipeline) moved(ctx context.Context, id int64) {
 		return
 	}
 	r, err := pl.Store.Release(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return // its fleet was removed
+	}
 	if err != nil {
 		pl.Log.Warn("nobody is told how a release stands", "release", id, "err", err)
 		return

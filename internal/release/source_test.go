@@ -350,6 +350,42 @@ func TestAFolderOfAnUnrelatedHistoryIsRefusedBeforeItIsSentAndAfter(t *testing.T
 	}
 }
 
+func TestAHistoryThatWaitedIsHeldToTheOneThatCameFirst(t *testing.T) {
+	p := open(t)
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	p.gate = func() { once.Do(func() { close(inside); <-goOn }) }
+	mine := p.folder(module(""))
+	mine.Roots = []string{commit(0xabc)}
+	first, err := p.Start(t.Context(), mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-inside
+	foreign := p.folder(module("println()"))
+	foreign.Roots = []string{commit(0xdef)}
+	second, err := p.Start(t.Context(), foreign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting, byGit := make(chan struct{}), make(chan error, 1)
+	go func() {
+		other := push(2, "println(2)")
+		other.Roots = foreign.Roots
+		_, err := p.Push(t.Context(), other, notice{"waiting for it", waiting, &sync.Once{}})
+		byGit <- err
+	}()
+	<-waiting
+	close(goOn)
+	p.Wait()
+	if err := <-byGit; !fault.Is(err, fault.Conflict) {
+		t.Errorf("the commit that waited: %v", err)
+	}
+	if a, b := p.stored(first.ID).Status, p.stored(second.ID).Status; a != fleet.Success || b != fleet.Failed || p.target() != first.ID {
+		t.Errorf("the first is %s, the second %s, the target %d", a, b, p.target())
+	}
+}
+
 func TestAServerThatStopsGoesOnWithAFolderAfterTheStart(t *testing.T) {
 	p := open(t)
 	p.gate = p.Stop

@@ -86,9 +86,7 @@ func TestADeviceIsMovedByWhoOperatesBothFleets(t *testing.T) {
 	w.refuses("the friend, an observer there", w.patch(me.friend, me.in("device({device})"), body), fault.Denied, "may not change")
 	w.exec(`UPDATE fleet_memberships SET role = 3 WHERE fleet = $1`, garden)
 	w.change(me.friend, me.in("device({device})"), body)
-	if err := w.patch(me.observer, me.in("device({device})"), me.in(`{"belongs_to__application":{application}}`)); err != nil {
-		t.Errorf("to an observer it is as if it were not there to be changed: %v", err)
-	}
+	w.refuses("an observer", w.patch(me.observer, me.in("device({device})"), me.in(`{"belongs_to__application":{application}}`)), fault.Denied, "may look at this device, but not change it")
 	if got := w.get(me.user, me.in("device({device})?$select=belongs_to__application"))[0]; fmt.Sprint(got["belongs_to__application"]) != fmt.Sprintf("map[__id:%d]", garden) {
 		t.Errorf("it is in %v", got)
 	}
@@ -142,7 +140,9 @@ func TestDevicesAreChangedByTheirOperatorsAndHearOfItWhenTheirTargetIsAnother(t 
 	}
 	// All at once or none.
 	w.refuses("with a name for both", w.patch(me.operator, both, `{"device_name":"twin"}`), fault.Conflict, "must be unique")
-	for who, a := range map[string]fleet.Actor{"observer": me.observer, "member": me.member, "other": w.tenants[1].user} {
+	w.refuses("an observer", w.patch(me.observer, both, `{"note":"mine"}`), fault.Denied, "may look at this device")
+	// Who may not even look hears nothing.
+	for who, a := range map[string]fleet.Actor{"member": me.member, "other": w.tenants[1].user} {
 		if err := w.patch(a, both, `{"note":"mine"}`); err != nil {
 			t.Errorf("%s: %v", who, err)
 		}
@@ -150,8 +150,9 @@ func TestDevicesAreChangedByTheirOperatorsAndHearOfItWhenTheirTargetIsAnother(t 
 	if rows := w.get(me.user, both+" and note eq 'mine'"); len(rows) != 0 {
 		t.Errorf("somebody else wrote %v", rows)
 	}
-	if err := w.drop(me.observer, both); err != nil || len(w.get(me.user, both)) != 2 {
-		t.Errorf("an observer deleted them: %v", err)
+	w.refuses("an observer", w.drop(me.observer, both), fault.Denied, "not delete it")
+	if len(w.get(me.user, both)) != 2 {
+		t.Error("an observer deleted them")
 	}
 	if err := w.drop(me.operator, both); err != nil || len(w.get(me.user, both)) != 0 {
 		t.Errorf("an operator did not: %v", err)

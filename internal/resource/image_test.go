@@ -38,10 +38,9 @@ func TestAnImageIsOfOnesOwnFleetAndIsWrittenWhileItIsMade(t *testing.T) {
 	}
 	release, image := w.deployed(me, "c0ffee", "")
 	at := fmt.Sprintf("image(%d)", image)
-	for who, a := range map[string]fleet.Actor{"another's": other.user, "an operator": me.operator} { // it is as if it were not there
-		if err := w.patch(a, at, `{"status":"failed"}`); err != nil {
-			t.Errorf("%s: %v", who, err)
-		}
+	w.refuses("an operator", w.patch(me.operator, at, `{"status":"failed"}`), fault.Denied, "may look at this image")
+	if err := w.patch(other.user, at, `{"status":"failed"}`); err != nil {
+		t.Errorf("to another it is as if it were not there: %v", err)
 	}
 	if got := w.get(me.developer, at)[0]["status"]; got != "running" {
 		t.Errorf("somebody else made it %v", got)

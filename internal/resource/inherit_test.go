@@ -29,7 +29,7 @@ func TestARowThatIsReadByItsNameAloneHandsNothingOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for request, want := range map[string]int{
-		"device(uuid='{uuid}')?$expand=device_tag":                   0,
+		"device(uuid='{uuid}')?$expand=device_tag":                  0,
 		"device?$filter=device_name eq 'second'&$expand=device_tag": 1,
 	} {
 		rows := w.get(me.provisioning, me.in(request))

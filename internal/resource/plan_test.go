@@ -84,6 +84,20 @@ func TestNoRequestOfAStockClientScansABigTable(t *testing.T) {
 	t.Run("analyzed", w.noScans)
 }
 
+// A set that depends on the row would be made anew for each.
+func TestAConditionOnBothRowsIsNoSet(t *testing.T) {
+	w := newWorld(t)
+	for request, set := range map[string]bool{
+		"release_tag?$filter=release/any(r:r/note eq 'x')":   true,
+		"release_tag?$filter=release/any(r:r/note eq value)": false,
+	} {
+		statement, _ := w.compiled(t, w.tenants[0].user, "GET", request)
+		if strings.Contains(statement, "t1.release IS NOT NULL AND t1.release IN (SELECT") != set {
+			t.Errorf("%s: %s", request, statement)
+		}
+	}
+}
+
 func (w *world) noScans(t *testing.T) {
 	me := w.tenants[0]
 	for _, s := range stock {

@@ -379,6 +379,9 @@ func FuzzAQueryIsAnsweredOrRefused(f *testing.F) {
 		f.Add(path, strings.ReplaceAll(query, " ", "%20"))
 	}
 	f.Add("device", "$filter=device_tag/any(a:a/device/device_tag/any(b:b/value%20eq%20a/value%20and%20not%20(a/id%20gt%20b/id)))")
+	f.Add("device", "$filter=memory_usage%20add%201.5%20mul%203%20gt%20floor(cpu_temp%20div%200)%20or%20year(now()%20sub%20duration'P1D')%20eq%202026")
+	f.Add("device", "$filter=concat(uuid,substring(device_name,1,2))%20eq%20replace(note,'a','b')%20or%20owns__device/$count($filter=id%20eq%201)%20gt%202")
+	f.Add("device_tag", "$filter=device/any(d:d/note%20eq%20value)%20and%20startswith(value,'a')&$expand=device($expand=belongs_to__application)")
 	f.Add("release", "$orderby=belongs_to__application/owns__device/$count%20desc,raw_version&$top=5&$select=version")
 	w := newWorld(f)
 	f.Fuzz(func(t *testing.T, path, query string) {

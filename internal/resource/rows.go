@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/dunlin/dunlin/internal/fault"
+	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/odata"
 )
 
@@ -17,22 +18,38 @@ import (
 
 // choose finds the rows that q names and the actor may do this with. It only reads, before the transaction: while a
 // hostile filter is at work, other changes go on.
-func (w *change) choose(ctx context.Context, q *odata.Query) error {
+func (w *change) choose(ctx context.Context, q *odata.Query, v verb) (chosen []int64, err error) {
 	c := w.rules()
-	rule, err := c.rule(w.res, "t", w.verb, q)
+	rule, err := c.rule(w.res, "t", v, q)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	where, err := c.selection(w.res, "t", q)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ids, err := fetch(ctx, w.reader, w.patience, c.dialect.list(`SELECT CAST(t.id AS TEXT) AS j FROM `+w.res.table+` t WHERE `+
 		joined(append(where, rule), ` AND `)+` ORDER BY t.id`), c.args)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return json.Unmarshal([]byte(ids), &w.ids)
+	err = json.Unmarshal([]byte(ids), &chosen)
+	return chosen, err
+}
+
+// beyond is the error of a change that found no row, when there are rows that the user may look at and not change: to
+// answer as if all were done would deceive him. Of what he may not even see he hears nothing. A device is answered as
+// if all were done: a supervisor would ask the same again for ever.
+func (w *change) beyond(ctx context.Context, q *odata.Query) error {
+	if w.actor.Kind != fleet.UserActor {
+		return nil
+	}
+	seen, err := w.choose(ctx, q, read)
+	if err != nil || len(seen) == 0 {
+		return nil // what cannot be looked at cannot be told of
+	}
+	return fault.Newf(fault.Denied, "you may look at this %s, but not %s it", w.res.name, w.verb).
+		WithHint("ask an owner of its organization for another role")
 }
 
 // recheck leaves out the chosen rows that meanwhile are gone, or no longer the actor's.

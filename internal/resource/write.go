@@ -123,7 +123,10 @@ func (w *change) change(ctx context.Context, q *odata.Query, write func() error)
 	if q.Key == nil && q.Filter == nil {
 		return fault.Newf(fault.Invalid, "which %s is meant? name it by a key or by $filter", w.res.name)
 	}
-	err := w.choose(ctx, q)
+	var err error
+	if w.ids, err = w.choose(ctx, q, w.verb); err == nil && len(w.ids) == 0 {
+		err = w.beyond(ctx, q)
+	}
 	if err == nil && len(w.ids) > 0 {
 		err = w.store.Write(ctx, func(tx *sql.Tx) error {
 			w.tx = tx
