@@ -67,7 +67,7 @@ func (m *metrics) observed(h http.Handler) http.Handler {
 }
 
 // doors are the label values; whatever else a stranger asks for is "other", so that strangers cannot make series.
-var doors = [...]string{"v7", "v2", "git", "device", "auth", "os", "user", "actor", "api-key", "login_", "ping", "metrics", "config", "v3", "v6", "events",
+var doors = [...]string{"v7", "v2", "git", "device", "auth", "os", "user", "org", "actor", "api-key", "login_", "login", "ping", "metrics", "config", "v3", "v6", "events",
 	"supervisor", "assets", "application", "device-types", "download-config", "download", "access"}
 
 func door(path string) string {

@@ -79,7 +79,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.adminPass, "admin-password", "", "password of the first user (default: one is made and printed once); better set by "+envPrefix+"ADMIN_PASSWORD")
 	f.StringVar(&o.registration, "registration", auth.RegistrationInvited, "who may have an account made: open (anybody), invited (who has an invitation, and by administrators) or closed (by administrators alone)")
 	f.StringSliceVar(&o.proxies, "proxy", nil, "with --behind-proxy: address or network of a proxy whose X-Forwarded-For is believed; may be given several times (default: whoever connects)")
-	f.StringSliceVar(&o.privateHosts, "private-host", nil, "host (and port) in a private network that submodules and images of other registries may be fetched from; may be given several times")
+	f.StringSliceVar(&o.privateHosts, "private-host", nil, "host (and port) in a private network that submodules, images of other registries and sources that are pushed by url may be fetched from; may be given several times")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 }

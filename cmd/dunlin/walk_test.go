@@ -223,9 +223,7 @@ func (h *hall) calls() (all []string, bodies func(call string) string) {
 		})
 		all = append(all, method+" "+path)
 	}
-	for _, path := range []string{"GET /Device/V2/" + h.device.UUID + "/Logs/?stream=1", "POST /api-key/v2/", "GET /ACTOR/v1/whoami/"} {
-		all = append(all, path)
-	}
+	all = append(all, "GET /Device/V2/"+h.device.UUID+"/Logs/?stream=1", "POST /api-key/v2/", "GET /ACTOR/v1/whoami/")
 	slices.Sort(all)
 	registration := fmt.Sprintf(`{"application":%d,"uuid":"%s","device_type":"generic-amd64"}`, h.fleet, strings.Repeat("cd", 16))
 	given := map[string]string{

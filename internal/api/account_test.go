@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -321,7 +322,9 @@ func TestALogStreamEndsWithTheKeyItWasOpenedWith(t *testing.T) {
 		if what == "a deleted device" {
 			d, _ = s.device(int64(s.one("/v7/application(slug='acme/porch')?$select=id")["id"].(float64)), "another")
 		}
-		req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/device/v2/"+d.UUID+"/logs?stream=1", nil)
+		ctx, cancel := context.WithTimeout(t.Context(), browserPatience) // a net: nothing is asserted about time
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/device/v2/"+d.UUID+"/logs?stream=1", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -336,7 +339,7 @@ func TestALogStreamEndsWithTheKeyItWasOpenedWith(t *testing.T) {
 			t.Fatalf("%s: %s, %v", what, resp.Status, err)
 		}
 		end(fmt.Sprint(id))
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil { // the end, or the test does not end
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

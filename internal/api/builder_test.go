@@ -566,7 +566,7 @@ func TestAHostileSourceEndsAsAFailedReleaseOrAsNone(t *testing.T) {
 		"a path below a link": {sourceOf(t, &tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "/tmp"}, file("a/evil", "x")), 200, "below a file or a symbolic link"},
 		"a hard link":         {sourceOf(t, &tar.Header{Typeflag: tar.TypeLink, Name: "a", Linkname: "/etc/passwd"}), 200, "hard link"},
 		"a device":            {sourceOf(t, &tar.Header{Typeflag: tar.TypeBlock, Name: "sda"}), 200, "neither a file nor a folder"},
-		"a bomb":              {bomb.Bytes(), 200, "larger than the server takes"},
+		"a bomb":              {bomb.Bytes(), 413, "larger than the server takes"},
 		"cut short":           {whole[:len(whole)-20], 400, "cut short or damaged"},
 		"a picture":           {append([]byte("\x89PNG\r\n"), make([]byte, 4000)...), 400, "no tar archive"},
 		"nothing":             {nil, 400, "empty"},

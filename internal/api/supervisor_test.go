@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dunlin/dunlin/internal/fleet"
@@ -96,8 +97,8 @@ func TestACallReachesTheSupervisorItIsForWithItsOwnKey(t *testing.T) {
 func TestWhatASupervisorAnswersIsPassedOnIfItIsData(t *testing.T) {
 	s := newServer(t)
 	d, _ := s.device(s.fleet("porch"), "")
-	var answer http.HandlerFunc
-	s.supervised(d, 0, func(w http.ResponseWriter, r *http.Request) { answer(w, r) })
+	var answer atomic.Pointer[http.HandlerFunc]
+	s.supervised(d, 0, func(w http.ResponseWriter, r *http.Request) { (*answer.Load())(w, r) })
 	say := func(status int, kind, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", kind)
@@ -127,7 +128,7 @@ func TestWhatASupervisorAnswersIsPassedOnIfItIsData(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}, 502, `{"error":"the device broke off its answer"}`},
 	} {
-		answer = c.answer
+		answer.Store(&c.answer)
 		resp, got := s.send(s.token, "POST", "/supervisor/v1/restart", fmt.Sprintf(`{"uuid":%q}`, d.UUID))
 		if resp.StatusCode != c.status || string(got) != c.body {
 			t.Errorf("%s: %d %.100s, want %d %s", name, resp.StatusCode, got, c.status, c.body)
@@ -136,6 +137,7 @@ func TestWhatASupervisorAnswersIsPassedOnIfItIsData(t *testing.T) {
 			t.Errorf("%s is passed on with %v", name, resp.Header)
 		}
 	}
+	s.Close() // what it writes into its log is written
 	if strings.Contains(s.log.String(), "secret") {
 		t.Errorf("the log has the device's key: %s", s.log.String())
 	}

@@ -212,13 +212,13 @@ func TestTheLatestPlacesAreRemembered(t *testing.T) {
 	}
 }
 
-// A million names take no more memory than ten thousand, and no account's count is lost among them.
+// Names without end take no more memory than ten thousand, and no account's count is lost among them.
 func TestAFloodOfNamesForgetsNoAccount(t *testing.T) {
 	w := quick(t)
 	for range 10 {
 		w.try("ada", "wrong", "")
 	}
-	for i := range 1_000_000 {
+	for i := range 200_000 {
 		w.limits.names.take(w.now, fmt.Sprint("name ", i))
 		w.limits.addresses.take(w.now, fmt.Sprint("place ", i))
 	}

@@ -80,7 +80,13 @@ func TestTheStockCLIAndADeviceThatIsThere(t *testing.T) {
 	a.Runs(first)
 	p.balena(t, "fleet", "track-latest", "admin/porch")
 	a.Runs(second)
-	want(t, "the images that the device has", len(api.rows(t, "image_install?$filter=device/uuid eq '"+a.UUID+"' and status eq 'Running'")), 1)
+	fleettest.Eventually(t, "the one image of the device runs", func() error {
+		all := api.rows(t, "image_install?$select=status&$filter=device/uuid eq '"+a.UUID+"' and status ne 'deleted'")
+		if len(all) != 1 || all[0]["status"] != "Running" {
+			return fmt.Errorf("its images are %v", all)
+		}
+		return nil
+	})
 	away(t, p, a.UUID)
 	for _, command := range []string{"start-service", "stop-service"} {
 		p.refused(t, "is not online", "device", command, a.UUID, "main")

@@ -20,10 +20,13 @@ import (
 
 // supervisor makes the calls of balena-supervisor 19.0.5, byte by byte as they were seen on the wire.
 type supervisor struct {
-	s    *fleettest.Server
-	uuid string
-	key  string
-	etag string
+	s      *fleettest.Server
+	people caller // to see what the server makes of the calls
+	uuid   string
+	key    string
+	etag   string
+	id     int64  // that the server gave the device
+	app    string // uuid of the fleet
 }
 
 // do sends one request as the supervisor does. key is what it authorizes itself with.
@@ -174,25 +177,38 @@ func TestAStockSupervisorsCallsInOrder(t *testing.T) {
 	machine := fleettest.MachineEngine(t)
 	t.Parallel()
 	s := fleettest.StartTLS(t, bin, machine.Host)
-	people := user(t, s)
 	if _, err := http.Get(s.URL + "/ping"); err == nil {
 		t.Fatal("the server's certificate is trusted without its root; nothing here shows that the root is what counts")
 	}
-	var provisioning string
-	if err := json.Unmarshal(people.expect(t, 200, "POST", "/api-key/application/"+s.FleetID+"/provisioning", nil), &provisioning); err != nil {
-		t.Fatal(err)
-	}
+	d := &supervisor{s: s, people: user(t, s), uuid: "5ea4ae56dadb4ceca87ce2b79983b355", key: "e6f3366f2db74a2fb1d2924826e649ba"}
+	d.app = d.people.one(t, "application("+s.FleetID+")")["uuid"].(string)
 	p := s.Project(project("version one"))
 	first := p.Head()
 	p.Push()
+	d.registers(t)
+	image := d.boots(t, first)
+	d.describes(t)
+	d.updates(t, p, first, image)
 
-	const uuid = "5ea4ae56dadb4ceca87ce2b79983b355"
-	d := &supervisor{s: s, uuid: uuid, key: "e6f3366f2db74a2fb1d2924826e649ba"}
+	// A device that is removed keeps what it runs.
+	d.people.expect(t, 200, "DELETE", fmt.Sprintf("/v7/device(%d)", d.id), nil)
+	if state := d.poll(t); state != nil {
+		t.Errorf("a removed device is told to be %+v", state)
+	}
+	d.ok(t, 401, "PATCH", "/device/v3/state", `{"`+d.uuid+`":{"status":"Idle"}}`)
+}
+
+// registers gets an identity, and gets it again after a lost answer and after a lost key.
+func (d *supervisor) registers(t *testing.T) {
+	var provisioning string
+	if err := json.Unmarshal(d.people.expect(t, 200, "POST", "/api-key/application/"+d.s.FleetID+"/provisioning", nil), &provisioning); err != nil {
+		t.Fatal(err)
+	}
 	registration := func(key string) string {
-		return `{"application":` + s.FleetID + `,"uuid":"` + uuid + `","device_type":"generic-amd64","api_key":"` + key + `","supervisor_version":"19.0.5",` +
+		return `{"application":` + d.s.FleetID + `,"uuid":"` + d.uuid + `","device_type":"generic-amd64","api_key":"` + key + `","supervisor_version":"19.0.5",` +
 			`"os_version":"balenaOS 6.0.0","os_variant":"prod","mac_address":"02:FC:00:00:00:01 F2:FB:3A:9D:B1:90 0E:50:2D:63:7E:65"}`
 	}
-	resp, text := d.do(t, d.key, "GET", "/device/v3/"+uuid+"/state", "")
+	resp, text := d.do(t, d.key, "GET", "/device/v3/"+d.uuid+"/state", "")
 	if resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusNotModified {
 		t.Errorf("a poll before the registration: %d %s", resp.StatusCode, text)
 	}
@@ -208,15 +224,16 @@ func TestAStockSupervisorsCallsInOrder(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &registered); err != nil || resp.StatusCode != http.StatusCreated {
 		t.Fatalf("register: %d %v %s", resp.StatusCode, err, text)
 	}
-	if registered.UUID != uuid || registered.APIKey != d.key || registered.ID == 0 {
+	if registered.UUID != d.uuid || registered.APIKey != d.key || registered.ID == 0 {
 		t.Fatalf("register: %+v", registered)
 	}
+	d.id = registered.ID
 
 	// The answer was lost: the supervisor registers again, and asks for itself with the key it chose.
 	resp, text = d.do(t, provisioning, "POST", "/device/register", registration(d.key))
 	want(t, "a second registration", fmt.Sprintf("%d %s", resp.StatusCode, strings.TrimSpace(text)), `409 "uuid" must be unique.`)
-	self := "/v7/device?$select=id&$filter=" + strings.ReplaceAll(url.QueryEscape("uuid eq '"+uuid+"'"), "+", "%20")
-	want(t, "the device by its own key", strings.TrimSpace(d.ok(t, 200, "GET", self, "")), fmt.Sprintf(`{"d":[{"id":%d}]}`, registered.ID))
+	self := "/v7/device?$select=id&$filter=" + strings.ReplaceAll(url.QueryEscape("uuid eq '"+d.uuid+"'"), "+", "%20")
+	want(t, "the device by its own key", strings.TrimSpace(d.ok(t, 200, "GET", self, "")), fmt.Sprintf(`{"d":[{"id":%d}]}`, d.id))
 
 	// It lost the key: it learns its id with the provisioning key, and trades that for the key it has made now.
 	d.key = "0123456789abcdef0123456789abcdef"
@@ -224,19 +241,21 @@ func TestAStockSupervisorsCallsInOrder(t *testing.T) {
 		t.Errorf("with a key that nobody knows: %d %s", resp.StatusCode, text)
 	}
 	resp, text = d.do(t, provisioning, "GET", self, "")
-	want(t, "the device by the provisioning key", fmt.Sprintf("%d %s", resp.StatusCode, strings.TrimSpace(text)), fmt.Sprintf(`200 {"d":[{"id":%d}]}`, registered.ID))
-	resp, text = d.do(t, provisioning, "POST", fmt.Sprintf("/api-key/device/%d/device-key", registered.ID), `{"apiKey":"`+d.key+`"}`)
+	want(t, "the device by the provisioning key", fmt.Sprintf("%d %s", resp.StatusCode, strings.TrimSpace(text)), fmt.Sprintf(`200 {"d":[{"id":%d}]}`, d.id))
+	resp, text = d.do(t, provisioning, "POST", fmt.Sprintf("/api-key/device/%d/device-key", d.id), `{"apiKey":"`+d.key+`"}`)
 	want(t, "the key exchange", fmt.Sprintf("%d %s", resp.StatusCode, strings.TrimSpace(text)), `200 "`+d.key+`"`)
-	want(t, "the device by its new key", strings.TrimSpace(d.ok(t, 200, "GET", self, "")), fmt.Sprintf(`{"d":[{"id":%d}]}`, registered.ID))
+	want(t, "the device by its new key", strings.TrimSpace(d.ok(t, 200, "GET", self, "")), fmt.Sprintf(`{"d":[{"id":%d}]}`, d.id))
+}
 
-	target := d.poll(t)[uuid]
+// boots takes the first target and says what the card was made with; it returns the image of the release.
+func (d *supervisor) boots(t *testing.T, commit string) (image string) {
+	target := d.poll(t)[d.uuid]
 	if target.Name == "" || target.Config["RESIN_SUPERVISOR_POLL_INTERVAL"] == "" || len(target.Apps) != 1 {
 		t.Fatalf("the target is %+v", target)
 	}
-	appUUID := people.one(t, "application("+s.FleetID+")")["uuid"].(string)
-	app := target.Apps[appUUID]
-	want(t, "the app", []any{app.ID, app.Name, app.Class, app.IsHost}, []any{s.FleetID, "porch", "fleet", false})
-	service := app.Releases[first].Services["main"]
+	app := target.Apps[d.app]
+	want(t, "the app", []any{app.ID, app.Name, app.Class, app.IsHost}, []any{d.s.FleetID, "porch", "fleet", false})
+	service := app.Releases[commit].Services["main"]
 	location, digest, ok := strings.Cut(service.Image, "@")
 	if !ok || service.ID == 0 || service.ImageID == 0 || !strings.HasPrefix(digest, "sha256:") {
 		t.Fatalf("the service is %+v", service)
@@ -246,26 +265,33 @@ func TestAStockSupervisorsCallsInOrder(t *testing.T) {
 	}
 
 	// First boot: local configuration goes to the server, then the name and the pin of a preloaded card.
-	d.ok(t, 201, "POST", "/v7/device_config_variable", fmt.Sprintf(`{"value":"","device":%d,"name":"RESIN_HOST_FIREWALL_MODE"}`, registered.ID))
-	d.ok(t, 200, "PATCH", fmt.Sprintf("/v7/device(%d)", registered.ID), `{"device_name":"the porch light"}`)
+	d.ok(t, 201, "POST", "/v7/device_config_variable", fmt.Sprintf(`{"value":"","device":%d,"name":"RESIN_HOST_FIREWALL_MODE"}`, d.id))
+	d.ok(t, 200, "PATCH", fmt.Sprintf("/v7/device(%d)", d.id), `{"device_name":"the porch light"}`)
 	release := d.ok(t, 200, "GET", "/v7/release?$select=id&$filter="+strings.ReplaceAll(url.QueryEscape(
-		"belongs_to__application eq "+s.FleetID+" and commit eq '"+first+"' and status eq 'success'"), "+", "%20"), "")
+		"belongs_to__application eq "+d.s.FleetID+" and commit eq '"+commit+"' and status eq 'success'"), "+", "%20"), "")
 	var found struct{ D []struct{ ID int64 } }
 	if err := json.Unmarshal([]byte(release), &found); err != nil || len(found.D) != 1 {
 		t.Fatalf("the release by its commit: %v %s", err, release)
 	}
-	d.ok(t, 200, "PATCH", fmt.Sprintf("/v7/device(%d)", registered.ID), fmt.Sprintf(`{"is_pinned_on__release":%d}`, found.D[0].ID))
-	target = d.poll(t)[uuid]
-	want(t, "the name and the configuration after first boot", []any{target.Name, target.Config["RESIN_HOST_FIREWALL_MODE"]}, []any{"the porch light", ""})
-	row := people.device(t, uuid)
+	d.ok(t, 200, "PATCH", fmt.Sprintf("/v7/device(%d)", d.id), fmt.Sprintf(`{"is_pinned_on__release":%d}`, found.D[0].ID))
+	target = d.poll(t)[d.uuid]
+	mode, ok := target.Config["RESIN_HOST_FIREWALL_MODE"]
+	want(t, "the name and the configuration after first boot", []any{target.Name, mode, ok}, []any{"the porch light", "", true})
+	row := d.people.device(t, d.uuid)
 	want(t, "the pin", id(row["is_pinned_on__release"]), found.D[0].ID)
+	d.logs(t, service.ID)
+	d.pulls(t, location, digest)
+	return service.Image
+}
 
+// describes reports what a supervisor knows of its device, and asks for what the system asks for.
+func (d *supervisor) describes(t *testing.T) {
 	d.report(t, `"api_port":48484,"api_secret":"cc865d11cdc84ed48a025a52b26b9c79","os_version":"balenaOS 6.0.0","os_variant":"prod",`+
 		`"mac_address":"02:FC:00:00:00:01 F2:FB:3A:9D:B1:90 0E:50:2D:63:7E:65","ip_address":"192.168.1.7 fe80::1","supervisor_version":"19.0.5",`+
 		`"provisioning_progress":null,"provisioning_state":"","status":"Idle","logs_channel":null,"is_online":true,"name":"the porch light","update_pending":true,`+
 		`"update_failed":false,"update_downloaded":false,"cpu_usage":63,"cpu_temp":41,"cpu_id":"000000000a1b2c3d","memory_usage":1066,"memory_total":24105,`+
 		`"storage_block_device":"/dev/mmcblk0p6","storage_usage":2000,"storage_total":28000,"is_undervolted":false`)
-	row = people.device(t, uuid)
+	row := d.people.device(t, d.uuid)
 	got := map[string]any{}
 	for _, field := range []string{"os_version", "os_variant", "mac_address", "ip_address", "supervisor_version", "status", "api_port", "cpu_usage", "cpu_temp",
 		"cpu_id", "memory_usage", "memory_total", "storage_block_device", "storage_usage", "storage_total", "is_undervolted", "is_online", "provisioning_progress", "overall_status"} {
@@ -279,9 +305,6 @@ func TestAStockSupervisorsCallsInOrder(t *testing.T) {
 		t.Errorf("what was reported and what is known (-reported +known):\n%s", diff)
 	}
 
-	d.logs(t, people, service.ID)
-	d.pulls(t, location, digest)
-
 	d.ok(t, 204, "GET", "/connectivity-check", "")
 	var os struct {
 		Services map[string]json.RawMessage
@@ -294,20 +317,24 @@ func TestAStockSupervisorsCallsInOrder(t *testing.T) {
 	if os.Services["openvpn"] == nil || os.Services["ssh"] == nil || os.Config.Overrides == nil || os.Schema != "1.0.0" {
 		t.Errorf("the OS' configuration is %+v", os)
 	}
-	d.ok(t, 200, "PATCH", "/device/v3/tags", `{"`+uuid+`":{"shelf":"2","gone":"soon"}}`)
-	d.ok(t, 200, "PATCH", "/device/v3/tags", `{"`+uuid+`":{"gone":null}}`)
-	tags := people.rows(t, "device_tag?$select=tag_key,value&$filter=device/uuid eq '"+uuid+"'")
+	d.ok(t, 200, "PATCH", "/device/v3/tags", `{"`+d.uuid+`":{"shelf":"2","gone":"soon"}}`)
+	d.ok(t, 200, "PATCH", "/device/v3/tags", `{"`+d.uuid+`":{"gone":null}}`)
+	tags := d.people.rows(t, "device_tag?$select=tag_key,value&$filter=device/uuid eq '"+d.uuid+"'")
 	if diff := cmp.Diff([]map[string]any{{"tag_key": "shelf", "value": "2"}}, tags); diff != "" {
 		t.Errorf("the tags (-sent +known):\n%s", diff)
 	}
+}
 
+// updates fetches the release of its target, and then the next one.
+func (d *supervisor) updates(t *testing.T, p *fleettest.Project, first, image string) {
+	pin := id(d.people.device(t, d.uuid)["is_pinned_on__release"])
 	// The release of the target is fetched and started.
-	d.report(t, apps(appUUID, "", state(first, "downloading", service.Image, "Downloading", `,"download_progress":40`)))
-	row = people.device(t, uuid)
+	d.report(t, apps(d.app, "", state(first, "downloading", image, "Downloading", `,"download_progress":40`)))
+	row := d.people.device(t, d.uuid)
 	want(t, "the device while it downloads", []any{row["overall_status"], row["overall_progress"], row["update_status"]}, []any{"updating", 40, "downloading"})
-	d.report(t, apps(appUUID, first, state(first, "done", service.Image, "Running")))
-	row = people.device(t, uuid)
-	want(t, "the device that runs it", []any{row["overall_status"], row["update_status"], id(row["is_running__release"])}, []any{"operational", "done", found.D[0].ID})
+	d.report(t, apps(d.app, first, state(first, "done", image, "Running")))
+	row = d.people.device(t, d.uuid)
+	want(t, "the device that runs it", []any{row["overall_status"], row["update_status"], id(row["is_running__release"])}, []any{"operational", "done", pin})
 
 	// An update: the pin holds the device back, until it tracks its fleet.
 	second := p.Commit(project("version two"))
@@ -315,32 +342,24 @@ func TestAStockSupervisorsCallsInOrder(t *testing.T) {
 	if state := d.poll(t); state != nil {
 		t.Errorf("a pinned device has a new target: %+v", state)
 	}
-	people.expect(t, 200, "PATCH", fmt.Sprintf("/v7/device(%d)", registered.ID), map[string]any{"is_pinned_on__release": nil})
-	next, ok := d.poll(t)[uuid].Apps[appUUID].Releases[second]
+	d.people.expect(t, 200, "PATCH", fmt.Sprintf("/v7/device(%d)", d.id), map[string]any{"is_pinned_on__release": nil})
+	next, ok := d.poll(t)[d.uuid].Apps[d.app].Releases[second]
 	if !ok {
 		t.Fatal("the update is not in the target")
 	}
-	d.delta(t, service.Image, next.Services["main"].Image)
-	d.report(t, apps(appUUID, first, state(second, "downloading", next.Services["main"].Image, "Downloading", `,"download_progress":93`),
-		state(first, "done", service.Image, "Running")))
-	row = people.device(t, uuid)
-	want(t, "the device while it updates", []any{row["overall_status"], id(row["is_running__release"])}, []any{"updating", found.D[0].ID})
-	d.report(t, apps(appUUID, second, state(second, "done", next.Services["main"].Image, "Running")))
-	row = people.one(t, "device("+fmt.Sprint(registered.ID)+")?$expand=is_running__release,image_install($filter=status ne 'deleted')")
+	d.delta(t, image, next.Services["main"].Image)
+	d.report(t, apps(d.app, first, state(second, "downloading", next.Services["main"].Image, "Downloading", `,"download_progress":93`),
+		state(first, "done", image, "Running")))
+	row = d.people.device(t, d.uuid)
+	want(t, "the device while it updates", []any{row["overall_status"], id(row["is_running__release"])}, []any{"updating", pin})
+	d.report(t, apps(d.app, second, state(second, "done", next.Services["main"].Image, "Running")))
+	row = d.people.one(t, "device("+fmt.Sprint(d.id)+")?$expand=is_running__release,image_install($filter=status ne 'deleted')")
 	want(t, "what it runs", row["is_running__release"].([]any)[0].(map[string]any)["commit"], second)
 	want(t, "its images", len(row["image_install"].([]any)), 1)
-
-	// A device that is removed keeps what it runs.
-	people.expect(t, 200, "DELETE", fmt.Sprintf("/v7/device(%d)", registered.ID), nil)
-	if state := d.poll(t); state != nil {
-		t.Errorf("a removed device is told to be %+v", state)
-	}
-	resp, text = d.do(t, d.key, "PATCH", "/device/v3/state", `{"`+uuid+`":{"status":"Idle"}}`)
-	want(t, "the report of a removed device", fmt.Sprint(resp.StatusCode), "401")
 }
 
 // logs ships lines, which are there to read while the stream is open.
-func (d *supervisor) logs(t *testing.T, people caller, service int64) {
+func (d *supervisor) logs(t *testing.T, service int64) {
 	now := time.Now().UnixMilli()
 	log := d.openLog(t)
 	log.write(t, fmt.Sprintf(`{"message":"Supervisor starting","isSystem":true,"timestamp":%d}`+"\n\n", now))
@@ -356,7 +375,7 @@ func (d *supervisor) logs(t *testing.T, people caller, service int64) {
 	sent := []line{{"Supervisor starting", true, false, 0, now}, {"hello from v1\r", false, false, service, now + 1}}
 	fleettest.Eventually(t, "the lines are there", func() error {
 		var read []line
-		if err := json.Unmarshal(people.expect(t, 200, "GET", "/device/v2/"+d.uuid+"/logs", nil), &read); err != nil {
+		if err := json.Unmarshal(d.people.expect(t, 200, "GET", "/device/v2/"+d.uuid+"/logs", nil), &read); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(sent, read); diff != "" {

@@ -167,7 +167,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	if err := auth.CheckKey(key); err != nil {
 		return err
 	}
-	d.KeyHash = auth.HashKey(key)
+	d.KeyHash, d.By = auth.HashKey(key), actor
 	made, err := s.Store.RegisterDevice(r.Context(), d)
 	if err != nil {
 		return notUnique(err)

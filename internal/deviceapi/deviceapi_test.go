@@ -160,6 +160,11 @@ func TestARegistrationGivesTheDeviceAFriendlyNameAndKeepsItsOwnKey(t *testing.T)
 	if status, _ := p.call("GET", "/device/v3/"+uuid+"/state", key, ""); status != 200 {
 		t.Errorf("its key does not open its state: %d", status)
 	}
+	var kind, address string
+	if err := p.db.Reader().QueryRow(`SELECT actor_kind, address FROM audit_events WHERE verb = 'create' AND resource = 'device' AND row_id = $1 AND fleet = 1`,
+		d.ID).Scan(&kind, &address); err != nil || kind != "application" || address == "" {
+		t.Errorf("on the trail it was made by a %s from %q, %v", kind, address, err)
+	}
 }
 
 func TestARegistrationThatCannotBeIsAnsweredAsTheProtocolSays(t *testing.T) {

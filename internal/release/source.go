@@ -24,7 +24,6 @@ import (
 const (
 	maxArriving = 16      // at a time
 	maxSource   = 4 << 30 // bytes of all files, when Limits does not say
-	maxHeaders  = 512 << 20
 )
 
 // arrivingFiles begin the names of files in Sources that belong to no release yet.
@@ -81,7 +80,7 @@ func (pl *Pipeline) Receive(r io.Reader, flatten bool) (_ *Source, err error) {
 	}
 	archive, err := opened(r)
 	if err == nil {
-		to := &limited{w: f, left: limit + maxHeaders}
+		to := &limited{w: f, left: limit + limit/8 + 1<<20} // files, and their headers
 		if flatten {
 			err = flattened(to, archive)
 		} else {

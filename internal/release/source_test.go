@@ -123,7 +123,7 @@ func TestASourceThatIsNoneIsRefusedAndLeavesNothingBehind(t *testing.T) {
 	if err := tar.NewWriter(z).WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: 1 << 40}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.CopyN(z, zeros{}, 600<<20); err != nil {
+	if _, err := io.CopyN(z, zeros{}, 8<<20); err != nil {
 		t.Fatal(err)
 	}
 	if err := z.Close(); err != nil {

@@ -74,7 +74,7 @@ const everyRow = "TRUE"
 const registering = `{t}.created_at >= {now} - 3600000000 AND COALESCE({t}.last_seen, 0) <= {t}.created_at AND {t}.status IS NULL`
 
 // fleetsOf are the fleets in which a user has at least that rank: `{t}.fleet IN ` + fleetsOf(fleet.Operator). They do
-// not depend on the row, and a query computes them once however often it asks (see compiler.set).
+// not depend on the row, and a query computes them once however often it asks (see compiler.shared).
 func fleetsOf(rank fleet.Rank) string { return fmt.Sprintf("{fleets:%d}", rank) }
 
 // organizationsOf are the organizations in which a user has at least that rank.

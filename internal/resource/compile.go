@@ -146,7 +146,7 @@ func (c *compiler) rowsOf(r *resource, t string, where []string, o odata.Options
 // joins are LEFT JOIN clauses of one SELECT.
 type joins []string
 
-// maxJoins is under what SQLite takes, and under what either engine plans in a moment.
+// maxJoins is far under the 64 that SQLite takes, and what either engine plans in a moment.
 const maxJoins = 8
 
 // order is the ORDER BY. The id comes last, so that an order never varies.
@@ -344,6 +344,7 @@ func (c *compiler) back(rel relation) {
 	}
 }
 
+// number is how many rows of r meet where.
 func (c *compiler) number(r *resource, t string, where []string) string {
 	return fmt.Sprintf(`(SELECT COUNT(*) FROM %s %s WHERE %s)`, c.table(r), t, joined(where, ` AND `))
 }

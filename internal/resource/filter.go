@@ -289,27 +289,48 @@ func (c *compiler) compare(op odata.Op, left, right value) (string, error) {
 
 // constantly is a comparison of two literals: TRUE or FALSE.
 func constantly(op odata.Op, left, right any) (string, error) {
-	var order int
+	order, comparable := 1, false
 	switch l := left.(type) {
-	case int64:
-		r, ok := right.(int64)
-		if !ok {
-			return "", invalid("the values of a comparison are not of one kind")
-		}
-		order = cmp.Compare(l, r)
 	case string:
-		r, ok := right.(string)
-		if !ok {
-			return "", invalid("the values of a comparison are not of one kind")
+		if r, ok := right.(string); ok {
+			order, comparable = cmp.Compare(l, r), true
 		}
-		order = cmp.Compare(l, r)
-	default:
-		if op != "eq" && op != "ne" {
-			return "", invalid("these values are neither more nor less than each other")
+	case int64:
+		switch r := right.(type) {
+		case int64:
+			order, comparable = cmp.Compare(l, r), true
+		case float64:
+			order, comparable = cmp.Compare(float64(l), r), true
 		}
-		if left != right {
-			order = 1
+	case float64:
+		switch r := right.(type) {
+		case int64:
+			order, comparable = cmp.Compare(l, float64(r)), true
+		case float64:
+			order, comparable = cmp.Compare(l, r), true
 		}
+	case time.Time:
+		if r, ok := right.(time.Time); ok {
+			order, comparable = l.Compare(r), true
+		}
+	case time.Duration:
+		if r, ok := right.(time.Duration); ok {
+			order, comparable = cmp.Compare(l, r), true
+		}
+	case bool:
+		if r, ok := right.(bool); ok && (op == "eq" || op == "ne") {
+			comparable = true
+			if l == r {
+				order = 0
+			}
+		}
+	}
+	switch {
+	case comparable:
+	case left != nil && right != nil, op != "eq" && op != "ne":
+		return "", invalid("%s and %s cannot be compared", inWords(left), inWords(right))
+	case left == nil && right == nil:
+		order = 0
 	}
 	is := map[odata.Op]bool{
 		"eq": order == 0, "ne": order != 0, "gt": order > 0, "ge": order >= 0, "lt": order < 0, "le": order <= 0,
@@ -322,7 +343,8 @@ func (c *compiler) in(s scope, x odata.In) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if v.literal != nil || v.kind == document {
+	_, field := x.X.(odata.Path)
+	if v.literal != nil || v.kind == document || v.kind == boolean && !field { // a condition in a list in a list … would grow without bounds
 		return "", invalid("only a field can be in a list of values")
 	}
 	var values, is []string
@@ -388,5 +410,16 @@ func (c *compiler) sql(v value, like kind) (string, error) {
 			}
 		}
 	}
-	return "", invalid("%v cannot be compared with %s", v.literal.Value, like)
+	return "", invalid("%s cannot be compared with %s", inWords(v.literal.Value), like)
+}
+
+// inWords is a literal in an error.
+func inWords(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "'" + v + "'"
+	}
+	return fmt.Sprint(v)
 }

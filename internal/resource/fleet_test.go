@@ -257,3 +257,16 @@ func TestAFleetsVariablesWakeWhomTheyConcern(t *testing.T) {
 	_, err = w.post(me.developer, "application_profile", me.in(`{"application":{application},"activates__profile_name":"x","on__application":`)+w.tenants[1].in(`{application}}`))
 	w.refuses("on another's fleet", err, fault.Denied, "")
 }
+
+func TestWhichNamesAreTakenInAPublicFleetIsNotForStrangersToTry(t *testing.T) {
+	w := newWorld(t)
+	me, other := w.tenants[0], w.tenants[1]
+	w.exec(`UPDATE fleets SET is_public = TRUE WHERE id = $1`, me.ids["application"])
+	w.made(me.developer, "application_environment_variable", me.in(`{"application":{application},"name":"TOKEN","value":"1"}`))
+	for _, name := range []string{"TOKEN", "FREE"} {
+		_, err := w.post(other.user, "application_environment_variable", me.in(`{"application":{application},"name":"`+name+`","value":"1"}`))
+		w.refuses(name, err, fault.Denied, "you may not create this application_environment_variable")
+	}
+	_, err := w.post(me.developer, "application_environment_variable", me.in(`{"application":{application},"name":"TOKEN","value":"1"}`))
+	w.refuses("one's own", err, fault.Conflict, "must be unique")
+}

@@ -9,7 +9,8 @@ import (
 	"github.com/dunlin/dunlin/internal/odata"
 )
 
-// call compiles a function.
+// call compiles a function. What has a value of the kind of its arguments names each of them once: nested in itself, it
+// would double the statement each time.
 func (c *compiler) call(s scope, x odata.Call) (value, error) {
 	args := make([]value, len(x.Args))
 	for i, a := range x.Args {
@@ -131,7 +132,7 @@ func (c *compiler) calendar(name string, v value) (value, error) {
 	}
 	switch name {
 	case "date":
-		return value{sql: `(` + x + ` - ` + x + ` % 86400000)`, kind: moment}, nil
+		return value{sql: `(` + x + ` / 86400000 * 86400000)`, kind: moment}, nil
 	case "hour":
 		return value{sql: `(` + x + ` / 3600000 % 24)`, kind: number}, nil
 	case "minute":

@@ -4,14 +4,17 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
 	"github.com/dunlin/dunlin/internal/fault"
+	"github.com/dunlin/dunlin/internal/odata"
 )
 
 // The world's clock says 2026-03-01T13:00:00.123Z; the first device was seen 30 s ago, and has 512 of memory in use.
@@ -175,4 +178,200 @@ func percent(s string) string {
 		fmt.Fprintf(&b, "%%%02X", c)
 	}
 	return b.String()
+}
+
+// What the compiler lets through, the engine answers: neither a type nor a number out of bounds is found out there.
+func TestEveryFilterIsAnsweredOrRefusedBeforeTheEngineSeesIt(t *testing.T) {
+	w := newWorld(t)
+	rapid.Check(t, func(t *rapid.T) {
+		r := w.schema[rapid.SampledFrom([]string{"device", "release", "image", "image_install", "application", "api_key"}).Draw(t, "resource")]
+		d := drawing{t, w.schema}
+		q := &odata.Query{Resource: r.name, Options: odata.Options{Select: []string{"id"}, Filter: d.condition(r, 3)}}
+		if order, ok := d.field(r, text, moment, number, boolean); ok {
+			q.OrderBy = []odata.Order{{By: order}}
+		}
+		if body, err := w.Read(context.Background(), w.tenants[0].user, q); err != nil && !fault.Is(err, fault.Invalid) {
+			t.Fatalf("%#v: %s %v", q.Filter, body, err)
+		}
+	})
+}
+
+// What the parser lets through, as deep as it does, is no burden to the engine.
+func TestADeepFilterStaysSmall(t *testing.T) {
+	w := newWorld(t)
+	nested := func(n int, before, inside, after string) string {
+		return strings.Repeat(before, n) + inside + strings.Repeat(after, n)
+	}
+	sum := "1"
+	for range 9 {
+		sum = "(" + sum + strings.Repeat(" mod 7", 23) + ")"
+	}
+	for _, filter := range []string{
+		nested(20, "date(", "created_at", ")") + " ne null",
+		nested(20, "(", "(id in (null,1))", " in (null,true))"),
+		nested(20, "round(", "memory_usage", ")") + " gt 0",
+		nested(20, "concat(", "uuid", ",uuid)") + " ne null",
+		nested(20, "replace(", "uuid", ",'a','b')") + " ne null",
+		nested(20, "(", "is_online", " eq true)"),
+		nested(11, "not (", "is_online", ")"),
+		nested(20, "startswith(tolower(uuid),uuid) and (", "is_online", ")"),
+		nested(9, "belongs_to__application/any(a:a/should_be_running__release/any(r:r/", "id eq 1", "))"),
+		sum + " ne null",
+		nested(7, "belongs_to__application/organization/application/$count($filter=", "id eq 1", ") gt 0"),
+	} {
+		q := ask(t, "device?$filter="+filter)
+		c := w.compiler(w.tenants[0].user)
+		r, _ := w.schema.find("device")
+		if statement, err := c.query(r, q); len(statement) > 100_000 {
+			t.Errorf("%s: %d bytes of SQL, %v", filter, len(statement), err)
+			continue
+		}
+		if _, err := w.Read(context.Background(), w.tenants[0].user, q); err != nil && !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", filter, err)
+		}
+	}
+}
+
+// drawing draws filters, most of which make sense.
+type drawing struct {
+	t *rapid.T
+	schema
+}
+
+// field is a field of one of some kinds, or of a row that a reference leads to.
+func (d drawing) field(r *resource, kinds ...kind) (odata.Path, bool) {
+	var names []string
+	for _, f := range r.fields {
+		if slices.Contains(kinds, f.kind) {
+			names = append(names, first(f.name))
+		}
+	}
+	if names == nil {
+		return odata.Path{}, false
+	}
+	return odata.Path{Names: []string{rapid.SampledFrom(names).Draw(d.t, "field")}}, true
+}
+
+func (d drawing) value(values ...any) odata.Expr {
+	return odata.Literal{Value: rapid.SampledFrom(values).Draw(d.t, "value")}
+}
+
+func (d drawing) call(args []odata.Expr, names ...string) odata.Expr {
+	return odata.Call{Func: rapid.SampledFrom(names).Draw(d.t, "function"), Args: args}
+}
+
+func (d drawing) op(ops ...odata.Op) odata.Op { return rapid.SampledFrom(ops).Draw(d.t, "op") }
+
+func (d drawing) condition(r *resource, depth int) odata.Expr {
+	choice := rapid.IntRange(0, 9).Draw(d.t, "condition")
+	if depth == 0 {
+		choice %= 4
+	}
+	compare := func(x func(*resource, int) odata.Expr) odata.Expr {
+		return odata.Compare{Op: d.op("eq", "ne", "gt", "ge", "lt", "le"), Left: x(r, depth), Right: x(r, depth)}
+	}
+	switch choice {
+	case 0:
+		return compare(d.text)
+	case 1:
+		return compare(d.moment)
+	case 2:
+		return compare(d.number)
+	case 4:
+		return odata.And{d.condition(r, depth-1), d.condition(r, depth-1)}
+	case 5:
+		return odata.Or{odata.Not{X: d.condition(r, depth-1)}, d.condition(r, depth-1)}
+	case 6, 7:
+		if len(r.navs) > 0 {
+			n := rapid.SampledFrom(r.navs).Draw(d.t, "nav")
+			return odata.Lambda{Nav: odata.Path{Names: []string{first(n.name)}}, All: choice == 6, Var: "x", Body: odata.Or{
+				d.condition(r, 0), odata.Compare{Op: "eq", Left: odata.Path{Var: "x", Names: []string{"id"}}, Right: d.number(r, 0)}}}
+		}
+	case 8:
+		f, ok := d.field(r, text)
+		return odata.And{odata.In{X: f, Values: []odata.Literal{{Value: "a"}, {}, {Value: ""}}}, odata.Literal{Value: ok}}
+	case 9:
+		return d.call([]odata.Expr{d.text(r, depth-1), d.text(r, depth-1)}, "startswith", "endswith", "contains", "substringof")
+	}
+	if f, ok := d.field(r, boolean); ok {
+		return f
+	}
+	return d.value(true, false)
+}
+
+func (d drawing) text(r *resource, depth int) odata.Expr {
+	choice := rapid.IntRange(0, 6).Draw(d.t, "text")
+	if depth <= 0 {
+		choice %= 2
+	}
+	sub := func() odata.Expr { return d.text(r, depth-1) }
+	switch choice {
+	case 2:
+		return d.call([]odata.Expr{sub()}, "tolower", "toupper", "trim")
+	case 3:
+		return odata.Call{Func: "concat", Args: []odata.Expr{sub(), sub()}}
+	case 4:
+		return odata.Call{Func: "replace", Args: []odata.Expr{sub(), sub(), sub()}}
+	case 5:
+		return odata.Call{Func: "substring", Args: []odata.Expr{sub(), d.value(int64(0), int64(3))}}
+	case 6:
+		return odata.Call{Func: "substring", Args: []odata.Expr{sub(), d.value(int64(0), int64(3)), d.value(int64(0), int64(100_000))}}
+	case 1:
+		if f, ok := d.field(r, text); ok {
+			return f
+		}
+	}
+	return d.value("", "a", "ä'\U0010FFFF", "2026-03-01", nil)
+}
+
+func (d drawing) moment(r *resource, depth int) odata.Expr {
+	choice := rapid.IntRange(0, 5).Draw(d.t, "moment")
+	if depth <= 0 {
+		choice %= 2
+	}
+	switch choice {
+	case 2:
+		return odata.Call{Func: "now"}
+	case 3:
+		return odata.Arith{Op: d.op("add", "sub"), Left: d.instant(r, depth-1), Right: d.value(24*time.Hour, -time.Millisecond, time.Duration(math.MaxInt64))}
+	case 4:
+		return odata.Call{Func: "date", Args: []odata.Expr{d.instant(r, depth-1)}}
+	}
+	return d.instant(r, depth)
+}
+
+// instant is a moment that is no text.
+func (d drawing) instant(r *resource, depth int) odata.Expr {
+	if f, ok := d.field(r, moment); ok && (depth > 0 || rapid.Bool().Draw(d.t, "of the row")) {
+		return f
+	}
+	return d.value(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC))
+}
+
+func (d drawing) number(r *resource, depth int) odata.Expr {
+	choice := rapid.IntRange(0, 7).Draw(d.t, "number")
+	if depth <= 0 {
+		choice %= 2
+	}
+	sub := func() odata.Expr { return d.number(r, depth-1) }
+	switch choice {
+	case 1:
+		if f, ok := d.field(r, number, big, ref); ok {
+			return f
+		}
+	case 2, 3:
+		return odata.Arith{Op: d.op("add", "sub", "mul", "div", "mod"), Left: sub(), Right: sub()}
+	case 4:
+		return d.call([]odata.Expr{d.text(r, depth-1)}, "length")
+	case 5:
+		return d.call([]odata.Expr{d.instant(r, depth-1)}, "year", "month", "day", "hour", "minute", "second")
+	case 6:
+		return d.call([]odata.Expr{sub()}, "round", "floor", "ceiling")
+	case 7:
+		if len(r.navs) > 0 {
+			n := rapid.SampledFrom(r.navs).Draw(d.t, "nav")
+			return odata.Count{Nav: odata.Path{Names: []string{first(n.name)}}, Filter: d.condition(d.schema[n.to], 0)}
+		}
+	}
+	return d.value(int64(0), int64(-7), int64(math.MaxInt64), int64(math.MinInt64), 0.0, 1.5, -1e308, 5e-324)
 }

@@ -28,6 +28,17 @@ func (k kind) String() string {
 	return [...]string{"nothing", "a number", "a number", "a string", "true or false", "a time", "JSON", "a number", "a number", "a duration"}[k]
 }
 
+// null is a NULL of the kind: PostgreSQL takes one without a type for a text.
+func (k kind) null() string {
+	switch k {
+	case text, document:
+		return `CAST(NULL AS TEXT)`
+	case boolean:
+		return `CAST(NULL AS BOOLEAN)`
+	}
+	return `CAST(NULL AS BIGINT)`
+}
+
 // write is what a change may do with a field.
 type write uint8
 

@@ -122,12 +122,12 @@ func refused(err error) bool {
 func (w *world) answer(a fleet.Actor, request string) string {
 	body, err := w.Read(context.Background(), a, ask(w.t, request))
 	if err != nil {
-		return said(err)
+		return outcome(err)
 	}
 	return string(body)
 }
 
-func said(err error) string {
+func outcome(err error) string {
 	if err == nil {
 		return "done"
 	}
@@ -136,6 +136,9 @@ func said(err error) string {
 	}
 	return fmt.Sprint(fault.KindOf(err), ": ", fault.Message(err), " ", fault.Hint(err))
 }
+
+// small asks for as little of the rows as can be: most of a walk's time goes into reading statements.
+func small(r *resource) string { return r.name + "?$select=" + first(r.fields[0].name) }
 
 // missing is the number of a row that is not there.
 const missing = 987654321
@@ -264,8 +267,8 @@ func TestNobodyReachesARowOfAnotherTenantNorLearnsWhetherItIsThere(t *testing.T)
 		theirs, none := victim.ids[r.name], int64(missing)
 		var requests []string // %d is the row
 		if !common(r) && !r.virtual {
-			requests = append(requests, r.name+"(%d)", r.name+"?$filter=id eq %d", r.name+"/$count?$filter=id eq %d",
-				r.name+"?$filter=id in (%d)&$orderby=id desc&$top=1", r.name+"?$filter=not (id ne %d)&$select=id")
+			requests = append(requests, r.name+"(%d)", r.name+"?$select=id&$filter=id eq %d", r.name+"/$count?$filter=id eq %d",
+				r.name+"?$select=id&$filter=id in (%d)&$orderby=id desc&$top=1", r.name+"?$select=id&$filter=not (id ne %d)")
 		}
 		for _, kind := range kinds {
 			actor := other.actors()[kind]
@@ -287,24 +290,28 @@ func TestNobodyReachesARowOfAnotherTenantNorLearnsWhetherItIsThere(t *testing.T)
 				}
 				theirs := victim.ids[rel.to.name]
 				for _, name := range strings.Fields(names) {
-					ways := []string{"?$filter=%[1]s/any(x:x/id eq %[2]d)", "?$filter=not %[1]s/all(x:x/id ne %[2]d)", "?$expand=%[1]s($filter=id eq %[2]d)"}
+					ways := []string{"&$filter=%[1]s/any(x:x/id eq %[2]d)", "&$filter=not %[1]s/all(x:x/id ne %[2]d)", "&$expand=%[1]s($select=id;$filter=id eq %[2]d)"}
 					if rel.single {
-						ways = append(ways, "?$filter=%[1]s/id eq %[2]d")
+						ways = append(ways, "&$filter=%[1]s/id eq %[2]d")
 					} else {
-						ways = append(ways, "?$filter=%[1]s/$count($filter=id eq %[2]d) gt 0", "?$expand=%[1]s/$count($filter=id eq %[2]d)")
+						ways = append(ways, "&$filter=%[1]s/$count($filter=id eq %[2]d) gt 0", "&$expand=%[1]s/$count($filter=id eq %[2]d)")
 					}
 					if name != first(names) {
 						ways = ways[2:3]
 					}
 					for _, way := range ways {
-						got, want := w.answer(actor, r.name+fmt.Sprintf(way, name, theirs)), w.answer(actor, r.name+fmt.Sprintf(way, name, missing))
+						way := small(r) + way
+						got, want := w.answer(actor, fmt.Sprintf(way, name, theirs)), w.answer(actor, fmt.Sprintf(way, name, missing))
 						if !alike(got, want, victim.ids) {
-							t.Errorf("%s: %s"+way+" is answered %s, and for one that is not there %s", kind, r.name, name, theirs, got, want)
+							t.Errorf("%s: "+way+" is answered %s, and for one that is not there %s", kind, name, theirs, got, want)
 						}
 					}
 				}
 			}
 			// What would change the row, or make one beside it.
+			if !called(differing, kind) {
+				continue
+			}
 			real, gone := attempts(w, r, victim), attempts(w, r, absent)
 			for _, what := range slices.Sorted(maps.Keys(real)) {
 				if what == "POST organization" { // anybody may
@@ -312,9 +319,9 @@ func TestNobodyReachesARowOfAnotherTenantNorLearnsWhetherItIsThere(t *testing.T)
 				}
 				err, want := real[what](actor), gone[what](actor)
 				if err != nil && !refused(err) || err == nil && strings.HasPrefix(what, "POST") {
-					t.Errorf("%s: %s: %s", kind, what, said(err))
+					t.Errorf("%s: %s: %s", kind, what, outcome(err))
 				}
-				if got, want := said(err), said(want); !alike(got, want, victim.ids) && !alike(strings.ReplaceAll(got, victim.user.Name, "?"), strings.ReplaceAll(want, fmt.Sprintf("user-%d", missing), "?"), victim.ids) {
+				if got, want := outcome(err), outcome(want); !alike(got, want, victim.ids) && !alike(strings.ReplaceAll(got, victim.user.Name, "?"), strings.ReplaceAll(want, fmt.Sprintf("user-%d", missing), "?"), victim.ids) {
 					t.Errorf("%s: %s is answered %q, and for one that is not there %q", kind, what, got, want)
 				}
 			}
@@ -324,7 +331,7 @@ func TestNobodyReachesARowOfAnotherTenantNorLearnsWhetherItIsThere(t *testing.T)
 		for _, r := range []string{"device", "application"} {
 			holder, err := w.KeyHolder(context.Background(), other.actors()[kind], r, victim.ids[r])
 			_, want := w.KeyHolder(context.Background(), other.actors()[kind], r, missing)
-			if !refused(err) || said(err) != said(want) {
+			if !refused(err) || outcome(err) != outcome(want) {
 				t.Errorf("%s makes keys for a %s: actor %d, %v, and for one that is not there %v", kind, r, holder, err, want)
 			}
 		}
@@ -347,7 +354,7 @@ func TestWhatAnActorReadsDoesNotDependOnAnotherTenant(t *testing.T) {
 		requests = append(requests, r.name, r.name+"/$count")
 		for _, f := range r.fields {
 			if f.kind != document {
-				request := r.name + "?$orderby=" + first(f.name) + " desc&$top=3"
+				request := small(r) + "&$orderby=" + first(f.name) + " desc&$top=3"
 				deep[request] = true
 				requests = append(requests, request)
 			}
@@ -358,23 +365,24 @@ func TestWhatAnActorReadsDoesNotDependOnAnotherTenant(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			requests = append(requests, r.name+"?$expand="+name, r.name+"?$filter="+name+"/any()")
+			requests = append(requests, small(r)+"&$expand="+name, small(r)+"&$filter="+name+"/any()")
 			if rel.single {
 				for _, f := range rel.to.fields {
 					if f.kind != document {
-						requests = append(requests, r.name+"?$orderby="+name+"/"+first(f.name))
+						requests = append(requests, small(r)+"&$orderby="+name+"/"+first(f.name))
 						break
 					}
 				}
 			} else {
-				requests = append(requests, r.name+"?$expand="+name+"/$count")
-				for _, request := range []string{r.name + "?$filter=" + name + "/all(x:false)", r.name + "?$filter=" + name + "/$count gt 0", r.name + "?$orderby=" + name + "/$count desc"} {
+				requests = append(requests, small(r)+"&$expand="+name+"/$count")
+				for _, way := range []string{"&$filter=" + name + "/all(x:false)", "&$filter=" + name + "/$count gt 0", "&$orderby=" + name + "/$count desc"} {
+					request := small(r) + way
 					deep[request] = true
 					requests = append(requests, request)
 				}
 			}
 			for _, further := range relations(rel.to) {
-				request := r.name + "?$expand=" + name + "($expand=" + first(further) + ")"
+				request := small(r) + "&$expand=" + name + "($select=" + first(rel.to.fields[0].name) + ";$expand=" + first(further) + ")"
 				deep[request] = true
 				requests = append(requests, request)
 			}
@@ -507,7 +515,7 @@ func TestWhatTheMatrixDeniesCannotBeDone(t *testing.T) {
 					continue
 				}
 				if err := tries[what](actor); err != nil && !refused(err) && !fault.Is(err, fault.Conflict) {
-					t.Errorf("%s: %s: %s", kind, what, said(err))
+					t.Errorf("%s: %s: %s", kind, what, outcome(err))
 				}
 			}
 			if cell[0] == '-' && !r.virtual {

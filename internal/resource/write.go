@@ -266,6 +266,9 @@ func (w *change) written() (columns []string, values []any) {
 }
 
 func (w *change) insert(ctx context.Context) error {
+	if err := w.welcome(ctx); err != nil {
+		return err
+	}
 	w.columns["created_at"] = w.now
 	columns, values := w.written()
 	var marks []string

@@ -26,6 +26,8 @@ type NewDevice struct {
 	SupervisorVersion string
 	MACAddress        string
 	Address           string // it registered from
+	// By registers it; the zero Actor is the server itself.
+	By fleet.Actor
 }
 
 // RegisterDevice adds a device with its key, in one transaction. Its name is unique in the fleet. A uuid that is
@@ -35,7 +37,7 @@ func (db *DB) RegisterDevice(ctx context.Context, n NewDevice) (fleet.Device, er
 	now := db.now()
 	d := fleet.Device{UUID: n.UUID, Fleet: n.Fleet, CreatedAt: Time(now)}
 	err := db.Write(ctx, func(tx *sql.Tx) error {
-		var typeID int64
+		var typeID, organization int64
 		var fleetArch string
 		err := tx.QueryRowContext(ctx, `
 			SELECT t.id, t.slug, a.slug FROM device_type_aliases al
@@ -48,9 +50,9 @@ func (db *DB) RegisterDevice(ctx context.Context, n NewDevice) (fleet.Device, er
 			return err
 		}
 		err = tx.QueryRowContext(ctx, `
-			SELECT a.slug FROM fleets f
+			SELECT a.slug, f.organization FROM fleets f
 			JOIN device_types t ON t.id = f.device_type JOIN cpu_architectures a ON a.id = t.cpu_architecture
-			WHERE f.id = $1`, n.Fleet).Scan(&fleetArch)
+			WHERE f.id = $1`, n.Fleet).Scan(&fleetArch, &organization)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fault.New(fault.NotFound, "there is no such fleet")
 		} else if err != nil {
@@ -82,7 +84,11 @@ func (db *DB) RegisterDevice(ctx context.Context, n NewDevice) (fleet.Device, er
 		_, err = tx.ExecContext(ctx, `
 			INSERT INTO service_installs (created_at, modified_at, device, service)
 			SELECT $1, $1, $2, id FROM services WHERE fleet = $3`, now, d.ID, n.Fleet)
-		return err
+		if err != nil {
+			return err
+		}
+		return AddAudit(ctx, tx, Audit{Time: Time(now), Actor: n.By, Server: n.By.Kind == fleet.Nobody, Verb: "create", Resource: "device",
+			Row: d.ID, Organization: organization, Fleet: n.Fleet, Details: map[string]any{"uuid": n.UUID, "device_name": d.Name}})
 	})
 	if err != nil {
 		return fleet.Device{}, fmt.Errorf("register device %s: %w", n.UUID, err)
