@@ -57,7 +57,7 @@ var house = map[string]room{
 	"internal/route":      {testGuests: "rapid"},
 	"internal/deviceapi":  {rooms: "fault wire fleet store auth hub logs route", tests: "store/storetest"},
 	"internal/api":        {rooms: "fault fleet wire auth asset hub release resource odata route", tests: "build hub logs store store/storetest", testGuests: "cmp gcr"},
-	"internal/cli":        {rooms: "fault client folder", guests: "cobra term crypto", tests: "api auth build fleet hub logs release resource store store/storetest wire", testGuests: "testscript cmp gcr"},
+	"internal/cli":        {rooms: "fault client folder", guests: "cobra term crypto", tests: "asset api auth build fleet hub logs release resource store store/storetest wire", testGuests: "testscript cmp gcr"},
 	"client":              {rooms: "", testGuests: "cmp"},
 	"internal/fleettest":  {rooms: "store/storetest"},
 	"internal/balenatest": {tests: "fleettest", testGuests: "cmp"},
