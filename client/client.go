@@ -1,10 +1,10 @@
-// Package client is the Go client of a Dunlin server: its v7 resources, log-in, keys and logs, over HTTP. It owns
-// requests and the shapes of their answers; it imports nothing of the server, keeps nothing between calls, and
-// does not own what is shown to a person.
+// Package client is the Go client of a Dunlin server: its v7 resources, log-in, keys, pushes, files, events and logs, over
+// HTTP. It owns requests and the shapes of their answers; it imports nothing of the server, keeps nothing between calls,
+// and does not own what is shown to a person.
 //
 // The resources have balena's names (application, device, release …). Any of them can be read and changed with
 // [Client.Get], [Client.Create], [Client.Patch] and [Client.Delete]; the methods with nouns for names ask for what
-// people ask for most.
+// people ask for most. There is one file for each noun, which is why it is longer than a package should be.
 package client
 
 import (

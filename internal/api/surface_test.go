@@ -118,8 +118,8 @@ func TestTheSchemaOfConfigVariablesGoesByTheDeviceType(t *testing.T) {
 			if kind := about["type"]; kind != "boolean" && kind != "integer" && kind != "string" || about["description"] == "" {
 				t.Errorf("%s: %s is %v", query, name, p)
 			}
-			if !fleet.IsConfigName(name) {
-				t.Errorf("%s is no config variable to the rules", name)
+			if err := fleet.CheckConfigVariable(name, "1"); err != nil {
+				t.Errorf("%s is no config variable to the rules: %v", name, err)
 			}
 		}
 	}

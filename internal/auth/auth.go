@@ -1,6 +1,7 @@
 // Package auth owns who is asking and what they may reach: users, sessions, API keys, SSH keys, device keys and
 // registry tokens. It reads credentials from HTTP requests; it does not own HTTP's answers, nor which rows of a
-// resource an actor sees.
+// resource an actor sees. Accounts, sessions, keys, registry tokens and the limits on guessing have a file each, and only
+// together they are one answer, which is why it is longer than a room should be.
 package auth
 
 import (

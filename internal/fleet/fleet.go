@@ -40,8 +40,8 @@ type Rank int64
 // The ranks, as table roles has them. Member sees the organization and none of its fleets.
 const (
 	Member    Rank = 0
-	Observer  Rank = 1 // looks
-	Operator  Rank = 2 // and operates devices: actions, pins, device variables, tags, logs
+	Observer  Rank = 1 // looks, at logs too
+	Operator  Rank = 2 // and operates devices: actions, pins, device variables, tags, their shells
 	Developer Rank = 3 // and develops: source, releases, fleets, variables, provisioning keys
 	Owner     Rank = 4 // and owns: members, roles, teams, the organization, its audit trail
 )

@@ -106,26 +106,6 @@ const (
 	MaxTag      = 10_000
 )
 
-// IsConfigName reports whether a variable of this name configures the device and not its containers.
-func IsConfigName(name string) bool {
-	for _, prefix := range []string{"BALENA_", "RESIN_"} {
-		rest, ok := strings.CutPrefix(name, prefix)
-		if !ok {
-			continue
-		}
-		for _, ns := range []string{"HOST_", "UI_", "SUPERVISOR_"} {
-			if strings.HasPrefix(rest, ns) {
-				return true
-			}
-		}
-		switch rest {
-		case "APP_RESTART_POLICY", "APP_RESTART_RETRIES", "DEPENDENT_DEVICES_HOOK_ADDRESS", "OVERRIDE_LOCK":
-			return true
-		}
-	}
-	return false
-}
-
 // CheckVariable says whether an environment variable may have this name and value.
 func CheckVariable(name, value string) error {
 	switch {

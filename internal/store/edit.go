@@ -345,11 +345,6 @@ func Settle(ctx context.Context, tx *sql.Tx, devices []int64, now int64) error {
 	return nil
 }
 
-// CancelRelease ends a running release and its unfinished images.
-func CancelRelease(ctx context.Context, tx *sql.Tx, release int64, now int64) error {
-	return EndRelease(ctx, tx, release, fleet.Cancelled, now)
-}
-
 // EndRelease ends a running release and its unfinished images, not well: with a status other than success. A release
 // that ended already is left as it is.
 func EndRelease(ctx context.Context, tx *sql.Tx, release int64, status fleet.Status, now int64) error {

@@ -70,8 +70,8 @@ func parsePostgres(address string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(address)
 	if err != nil {
 		reason := err
-		for errors.Unwrap(reason) != nil {
-			reason = errors.Unwrap(reason)
+		if quoted := (*pgconn.ParseConfigError)(nil); errors.As(err, &quoted) && quoted.Unwrap() != nil {
+			reason = quoted.Unwrap()
 		}
 		if password, ok := u.User.Password(); ok && strings.Contains(reason.Error(), password) {
 			return nil, unreadable
