@@ -305,12 +305,13 @@ func TestKeysAreMadeForThoseWhoMayHoldThem(t *testing.T) {
 // What was opened with a key does not outlive it: whoever took the key away need not wait for the reader to leave.
 func TestALogStreamEndsWithTheKeyItWasOpenedWith(t *testing.T) {
 	s := newServer(t)
-	d, _ := s.device(s.fleet("porch"), "door")
+	porch := s.fleet("porch")
 	session := s.login()
-	for what, end := range map[string]func(id string){
-		"a revoked key":    func(id string) { s.want(200, session, "DELETE", "/v7/api_key("+id+")", "") },
-		"a deleted device": func(string) { s.want(200, session, "DELETE", fmt.Sprintf("/v7/device(%d)", d.ID), "") },
+	for what, end := range map[string]func(key, device int64) string{
+		"a revoked key":    func(key, _ int64) string { return fmt.Sprintf("/v7/api_key(%d)", key) },
+		"a deleted device": func(_, device int64) string { return fmt.Sprintf("/v7/device(%d)", device) },
 	} {
+		d, _ := s.device(porch, what)
 		key, err := s.auth.NewKey(t.Context(), auth.KeySpec{Actor: s.user.Actor, Role: fleet.RoleUser})
 		if err != nil {
 			t.Fatal(err)
@@ -318,9 +319,6 @@ func TestALogStreamEndsWithTheKeyItWasOpenedWith(t *testing.T) {
 		var id int64
 		if err := s.db.Reader().QueryRow(`SELECT id FROM api_keys WHERE key_hash = $1`, auth.HashKey(key)).Scan(&id); err != nil {
 			t.Fatal(err)
-		}
-		if what == "a deleted device" {
-			d, _ = s.device(int64(s.one("/v7/application(slug='acme/porch')?$select=id")["id"].(float64)), "another")
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), browserPatience) // a net: nothing is asserted about time
 		defer cancel()
@@ -338,7 +336,7 @@ func TestALogStreamEndsWithTheKeyItWasOpenedWith(t *testing.T) {
 		if _, err := io.ReadFull(resp.Body, beats); err != nil || resp.StatusCode != 200 {
 			t.Fatalf("%s: %s, %v", what, resp.Status, err)
 		}
-		end(fmt.Sprint(id))
+		s.want(200, session, "DELETE", end(id, d.ID), "")
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
