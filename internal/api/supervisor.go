@@ -148,6 +148,10 @@ func (a *API) connected(ctx context.Context, actor fleet.Actor, to addressed) ([
 	if actor.Kind == fleet.Nobody {
 		return nil, unauthorized()
 	}
+	if actor.Kind == fleet.FleetActor {
+		// It is on every card, and finds a device by uuid to register it, not to listen to it.
+		return nil, fault.New(fault.Denied, "a provisioning key reaches no supervisor")
+	}
 	found, err := a.meant(ctx, actor, to)
 	if err != nil || len(found) == 0 {
 		return nil, err

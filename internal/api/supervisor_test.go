@@ -233,3 +233,17 @@ func TestADeviceThatIsAwayOrNotOnesOwnIsNotCalled(t *testing.T) {
 		t.Errorf("without a link: %s", got)
 	}
 }
+
+func TestAProvisioningKeyReachesNoSupervisor(t *testing.T) {
+	s := newServer(t)
+	id := s.fleet("porch")
+	d, _ := s.device(id, "")
+	asked := s.supervised(d, 48484, ok)
+	key := s.key(s.token, fmt.Sprintf("/api-key/application/%d/provisioning", id), `{}`)
+	for _, method := range []string{"GET", "POST"} {
+		s.want(403, key, "POST", "/supervisor/v1/apps/1", fmt.Sprintf(`{"uuid":%q,"method":%q}`, d.UUID, method))
+	}
+	if got := asked(); len(got) > 0 {
+		t.Errorf("it was asked %q", got)
+	}
+}

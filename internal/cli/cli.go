@@ -157,7 +157,7 @@ func printJSON(w io.Writer, v any) error {
 
 // jsonFlag gives a command --json.
 func jsonFlag(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().Bool("json", false, "print JSON for programs (see `dunlin help json`)")
+	cmd.Flags().Bool("json", false, "print JSON for programs, as 'dunlin help json' says")
 	return cmd
 }
 

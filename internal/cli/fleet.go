@@ -56,7 +56,7 @@ func (a *app) fleetCreate() *cobra.Command {
 				fmt.Sprintf("Next: `dunlin remote %s` says where to push, `dunlin provisioning-key create %s` lets devices in.", f.Slug, f.Slug))
 		}),
 	})
-	cmd.Flags().StringVarP(&kind, "type", "t", "", "`SLUG` of the kind of device, from `dunlin device-type list`")
+	cmd.Flags().StringVarP(&kind, "type", "t", "", "`SLUG` of the kind of device, from 'dunlin device-type list'")
 	cmd.Flags().StringVar(&org, "org", "", "`HANDLE` of the organization that owns it; not needed if you are in one only")
 	a.completeFlag(cmd, "type", a.deviceTypeNames)
 	return cmd

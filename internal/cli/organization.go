@@ -201,6 +201,7 @@ func (a *app) memberRole() *cobra.Command {
 	return a.orgFlag(&cobra.Command{
 		Use:               "role USER ROLE",
 		Short:             "Give a member another role",
+		Long:              "Give a member another role: observer, operator, developer or owner; or member, who sees only the fleets that a\nrole in one fleet or a team gives.",
 		Example:           "  dunlin organization member role bob developer --org home",
 		Args:              words,
 		ValidArgsFunction: cobra.NoFileCompletions,

@@ -61,7 +61,7 @@ Without FLEET the folder's git remotes say which fleet is meant, or it is the on
 	})
 	f := cmd.Flags()
 	f.StringVarP(&p.source, "source", "s", ".", "push this `DIR`")
-	f.BoolVar(&p.draft, "draft", false, "make a draft: no device takes it until `dunlin release finalize`")
+	f.BoolVar(&p.draft, "draft", false, "make a draft: no device takes it until 'dunlin release finalize'")
 	f.BoolVar(&p.nocache, "nocache", false, "build every step again")
 	f.BoolVarP(&p.detached, "detached", "d", false, "do not wait for the build")
 	f.StringArrayVar(&p.tags, "release-tag", nil, "put a tag `KEY=VALUE` on the release; may be given several times")

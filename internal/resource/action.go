@@ -51,7 +51,7 @@ func (m *Model) CanAccess(ctx context.Context, actor fleet.Actor, q *odata.Query
 		return nil, err
 	}
 	where = append(where, sees, joined(may, ` OR `))
-	rows, err := fetch(ctx, m.reader, m.patience, c.dialect.list(`SELECT '{"id":' || t.id || '}' AS j FROM `+c.table(res)+` t WHERE `+
+	rows, err := m.read(ctx, actor, c.dialect.list(`SELECT '{"id":' || t.id || '}' AS j FROM `+c.table(res)+` t WHERE `+
 		joined(where, ` AND `)+` ORDER BY t.id`), c.args)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ type compiler struct {
 	now     int64 // microseconds
 	args    []any
 	rows    int      // aliases given out
+	growth  int      // how many times as long replacements make a text; 0 is 1
 	trail   []string // relations to many rows that lead to where it is
 	writes  []string // fields that a change writes
 	asset   func(fleet.Actor) (before, after string)

@@ -31,6 +31,11 @@ func (c *compiler) call(s scope, x odata.Call) (value, error) {
 	case "startswith":
 		return c.startsWith(args[0], args[1])
 	}
+	if x.Func == "replace" {
+		if err := c.grow(args[1], args[2]); err != nil {
+			return value{}, err
+		}
+	}
 	texts := make([]string, len(args))
 	for i, a := range args {
 		var err error
@@ -62,6 +67,26 @@ func (c *compiler) call(s scope, x odata.Call) (value, error) {
 		return value{sql: `(length(` + texts[1] + `) <= length(` + texts[0] + `) AND substr(` + texts[0] + `, ` + from + `) = ` + texts[1] + `)`, kind: boolean}, nil
 	}
 	return value{}, invalid("there is no function %q", x.Func)
+}
+
+// maxGrowth is how many times as long as a field all replacements of a query together may make a text.
+const maxGrowth = 8
+
+// grow counts how much longer a replacement may make a text. Inside each other a few of them would make gigabytes of one
+// letter, and an engine does not stop in the middle of a text.
+func (c *compiler) grow(from, to value) error {
+	if from.literal == nil || to.literal == nil {
+		return invalid("what replace looks for and what it puts there are texts, not fields")
+	}
+	before, _ := from.literal.Value.(string)
+	behind, _ := to.literal.Value.(string)
+	if before == "" || len(behind) <= len(before) {
+		return nil
+	}
+	if c.growth = max(c.growth, 1) * ((len(behind) + len(before) - 1) / len(before)); c.growth > maxGrowth {
+		return invalid("the replacements make a text more than %d times as long", maxGrowth)
+	}
+	return nil
 }
 
 // startsWith is a range of texts where it can be, so that an index serves a uuid of which only the beginning is known.

@@ -459,3 +459,32 @@ func TestFieldsOfStockClientsThatMeanNothingAreLetPass(t *testing.T) {
 		t.Errorf("a long text: %v", err)
 	}
 }
+
+func TestAKeyThatEndsDoesNotMakeItselfLast(t *testing.T) {
+	w := newWorld(t)
+	me := w.tenants[0]
+	newest := func() int64 {
+		return int64(w.get(me.developer, "api_key?$select=id&$orderby=id%20desc&$top=1")[0]["id"].(float64))
+	}
+	w.key(me.ids["actor of developer"], fleet.RoleNamedUser)
+	id := newest()
+	holder := me.developer
+	holder.Key = id
+	itself := fmt.Sprintf("api_key(%d)", id)
+	for _, body := range []string{`{"expiry_date":null}`, `{"name":"x","expiry_date":"2036-01-01T00:00:00.000Z"}`} {
+		if err := w.patch(holder, itself, body); !fault.Is(err, fault.Denied) {
+			t.Errorf("by the key itself, %s: %v", body, err)
+		}
+		if err := w.patch(me.developer, itself, body); err != nil {
+			t.Errorf("with a session, %s: %v", body, err)
+		}
+	}
+	if err := w.patch(holder, itself, `{"description":"mine"}`); err != nil {
+		t.Errorf("what it says of itself: %v", err)
+	}
+	w.key(me.ids["actor of application"], fleet.RoleProvisioning)
+	cards := fmt.Sprintf("api_key(%d)", newest())
+	if err := w.patch(holder, cards, `{"expiry_date":null}`); err != nil {
+		t.Errorf("a provisioning key's end: %v", err)
+	}
+}

@@ -76,7 +76,7 @@ var stock = []struct{ who, verb, request string }{
 // A tenant with a dozen devices pays for a dozen, whoever else is on the server.
 func TestNoRequestOfAStockClientScansABigTable(t *testing.T) {
 	w := newWorld(t)
-	w.strangers(80, 100)
+	w.strangers(40, 100)
 	if w.db.Dialect() == store.SQLite { // which nobody analyzes, while PostgreSQL does by itself
 		t.Run("as the engine is", w.noScans)
 	}

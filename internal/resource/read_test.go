@@ -401,3 +401,32 @@ func FuzzAQueryIsAnsweredOrRefused(f *testing.F) {
 		}
 	})
 }
+
+func TestNobodyTakesWhatOthersWaitFor(t *testing.T) {
+	w := newWorld(t)
+	w.patience = 200 * time.Millisecond
+	for range strangersAtOnce {
+		w.Model.strangers <- struct{}{}
+	}
+	q := ask(t, "device_type?$select=id&$top=1")
+	if _, err := w.Read(context.Background(), fleet.Actor{}, q); !fault.Is(err, fault.Limited) {
+		t.Errorf("one more read of nobody's: %v", err)
+	}
+	if _, err := w.V6().Read(context.Background(), fleet.Actor{}, q); !fault.Is(err, fault.Limited) {
+		t.Errorf("one more of /v6: %v", err)
+	}
+	asks := ask(t, "application/canAccess?$filter=id%20eq%201")
+	if _, err := w.CanAccess(context.Background(), fleet.Actor{}, asks, []byte(`{"action":"read"}`)); !fault.Is(err, fault.Limited) {
+		t.Errorf("one more question of nobody's: %v", err)
+	}
+	if _, err := w.Read(context.Background(), w.tenants[0].user, q); err != nil {
+		t.Errorf("a user's read: %v", err)
+	}
+	<-w.Model.strangers
+	if _, err := w.Read(context.Background(), fleet.Actor{}, q); err != nil {
+		t.Errorf("when one has ended: %v", err)
+	}
+	if len(w.Model.strangers) != strangersAtOnce-1 {
+		t.Errorf("%d places are taken, want %d", len(w.Model.strangers), strangersAtOnce-1)
+	}
+}

@@ -26,6 +26,9 @@ type Model struct {
 	schema   schema
 	v6       schema
 	patience time.Duration // a read may take so long
+	// strangers holds a token for each read of nobody's that is under way: there are few, so that whoever asks without
+	// any credentials does not take the connections that devices and people wait for.
+	strangers chan struct{}
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Changed is called after a change that may concern what devices should run; no devices means the whole fleet.
@@ -58,9 +61,16 @@ type Model struct {
 // readPatience is what a hostile query may cost, also one that chooses the rows of a change.
 const readPatience = 20 * time.Second
 
+// What reads of nobody's may cost: so many at a time, and this part of the patience each, waiting and reading.
+const (
+	strangersAtOnce = 2
+	lessPatience    = 10
+)
+
 // New makes a model of what is in db.
 func New(db *store.DB) *Model {
-	return &Model{store: db, reader: db.Reader(), schema: newSchema(table()), v6: newSchema(tableV6()), patience: readPatience}
+	return &Model{store: db, reader: db.Reader(), schema: newSchema(table()), v6: newSchema(tableV6()), patience: readPatience,
+		strangers: make(chan struct{}, strangersAtOnce)}
 }
 
 // querier is a transaction, or the pool of readers.
@@ -87,11 +97,30 @@ func (m *Model) Read(ctx context.Context, actor fleet.Actor, q *odata.Query) (js
 	if err != nil {
 		return nil, err
 	}
-	d, err := fetch(ctx, m.reader, m.patience, statement, c.args)
+	d, err := m.read(ctx, actor, statement, c.args)
 	if err != nil {
 		return nil, err
 	}
 	return envelope(d), nil
+}
+
+// read is fetch for an actor. Nobody waits for other nobodies, and not for long.
+func (m *Model) read(ctx context.Context, actor fleet.Actor, statement string, args []any) (string, error) {
+	if actor.Kind != fleet.Nobody {
+		return fetch(ctx, m.reader, m.patience, statement, args)
+	}
+	patience := m.patience / lessPatience
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case m.strangers <- struct{}{}:
+		defer func() { <-m.strangers }()
+	case <-timer.C:
+		return "", fault.New(fault.Limited, "too many ask here without credentials").WithWait(patience).WithHint("try again, or log in")
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	return fetch(ctx, m.reader, patience, statement, args)
 }
 
 // asked is the resource of a query that asks for rows, and for nothing to be done with them.

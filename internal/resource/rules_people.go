@@ -17,7 +17,19 @@ import (
 )
 
 // describeKey is the rule of what may be said of an API key (protocol §6.5, limits).
-func describeKey(_ context.Context, w *change) error {
+func describeKey(ctx context.Context, w *change) error {
+	// A key to an account that was to end does not make itself, or another one of the account, last.
+	if _, lasts := w.body["expiry_date"]; lasts && w.actor.Key != 0 {
+		for list := range lists(w.ids) {
+			own, err := column[int64](w.tx.QueryContext(ctx, `SELECT t.id FROM api_keys t WHERE t.id IN `+list+` AND t.actor = $1`, w.actor.Actor))
+			if err != nil {
+				return err
+			}
+			if len(own) > 0 {
+				return fault.New(fault.Denied, "an API key cannot say when keys of its own account expire").WithHint("log in with the password first")
+			}
+		}
+	}
 	name, named := w.body["name"].(string)
 	if named && strings.TrimSpace(name) == "" {
 		return fault.New(fault.Invalid, "an API key's name cannot be empty")

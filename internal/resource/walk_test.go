@@ -137,6 +137,12 @@ func outcome(err error) string {
 	return fmt.Sprint(fault.KindOf(err), ": ", fault.Message(err), " ", fault.Hint(err))
 }
 
+// sample says whether to take the nth step of a walk. The race detector makes the engine in this process twenty times
+// slower and a walk has nothing for it to find: then every fifth step is taken, and all of them on PostgreSQL.
+func (w *world) sample(n int) bool {
+	return !raced || w.db.Dialect() != store.SQLite || n%5 == 0
+}
+
 // small asks for as little of the rows as can be: most of a walk's time goes into reading statements.
 func small(r *resource) string { return r.name + "?$select=" + first(r.fields[0].name) }
 
@@ -259,7 +265,8 @@ func TestNobodyReachesARowOfAnotherTenantNorLearnsWhetherItIsThere(t *testing.T)
 	w.bare()
 	victim, other := w.tenants[0], w.tenants[1]
 	absent := w.nowhere(victim)
-	before := w.dump()
+	before, step := w.dump(), 0
+	walked := func() bool { step++; return w.sample(step) }
 	for _, r := range w.resources() {
 		if _, ok := victim.ids[r.name]; !ok && !common(r) {
 			t.Fatalf("the world has no %s; this test must see every resource", r.name)
@@ -267,12 +274,14 @@ func TestNobodyReachesARowOfAnotherTenantNorLearnsWhetherItIsThere(t *testing.T)
 		theirs, none := victim.ids[r.name], int64(missing)
 		var requests []string // %d is the row
 		if !common(r) && !r.virtual {
-			requests = append(requests, r.name+"(%d)", r.name+"?$select=id&$filter=id eq %d", r.name+"/$count?$filter=id eq %d",
-				r.name+"?$select=id&$filter=id in (%d)&$orderby=id desc&$top=1", r.name+"?$select=id&$filter=not (id ne %d)")
+			requests = append(requests, r.name+"(%d)", r.name+"/$count?$filter=id eq %d", r.name+"?$select=id&$filter=not (id ne %d)&$orderby=id desc&$top=1")
 		}
-		for _, kind := range kinds {
+		for kind := range strings.FieldsSeq(differing) {
 			actor := other.actors()[kind]
 			for _, request := range requests {
+				if !walked() {
+					continue
+				}
 				got, want := w.answer(actor, fmt.Sprintf(request, theirs)), w.answer(actor, fmt.Sprintf(request, none))
 				if got != want || !strings.HasPrefix(got, `{"d":[]}`) && got != `{"d":0}` && !strings.HasPrefix(got, "denied") && !strings.HasPrefix(got, "unauthenticated") {
 					t.Errorf("%s: "+request+" is answered %s, and for one that is not there %s", kind, theirs, got, want)
@@ -297,9 +306,15 @@ func TestNobodyReachesARowOfAnotherTenantNorLearnsWhetherItIsThere(t *testing.T)
 						ways = append(ways, "&$filter=%[1]s/$count($filter=id eq %[2]d) gt 0", "&$expand=%[1]s/$count($filter=id eq %[2]d)")
 					}
 					if name != first(names) {
+						if kind != "owner" {
+							continue
+						}
 						ways = ways[2:3]
 					}
 					for _, way := range ways {
+						if !walked() {
+							continue
+						}
 						way := small(r) + way
 						got, want := w.answer(actor, fmt.Sprintf(way, name, theirs)), w.answer(actor, fmt.Sprintf(way, name, missing))
 						if !alike(got, want, victim.ids) {
@@ -309,12 +324,9 @@ func TestNobodyReachesARowOfAnotherTenantNorLearnsWhetherItIsThere(t *testing.T)
 				}
 			}
 			// What would change the row, or make one beside it.
-			if !called(differing, kind) {
-				continue
-			}
 			real, gone := attempts(w, r, victim), attempts(w, r, absent)
 			for _, what := range slices.Sorted(maps.Keys(real)) {
-				if what == "POST organization" { // anybody may
+				if what == "POST organization" || !walked() { // anybody makes organizations
 					continue
 				}
 				err, want := real[what](actor), gone[what](actor)
@@ -365,21 +377,18 @@ func TestWhatAnActorReadsDoesNotDependOnAnotherTenant(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			requests = append(requests, small(r)+"&$expand="+name, small(r)+"&$filter="+name+"/any()")
+			requests = append(requests, small(r)+"&$expand="+name)
+			ways := []string{"&$filter=" + name + "/any()", "&$filter=" + name + "/all(x:false)"}
 			if rel.single {
-				for _, f := range rel.to.fields {
-					if f.kind != document {
-						requests = append(requests, small(r)+"&$orderby="+name+"/"+first(f.name))
-						break
-					}
-				}
+				ways = append(ways, "&$orderby="+name+"/"+first(rel.to.fields[0].name))
 			} else {
 				requests = append(requests, small(r)+"&$expand="+name+"/$count")
-				for _, way := range []string{"&$filter=" + name + "/all(x:false)", "&$filter=" + name + "/$count gt 0", "&$orderby=" + name + "/$count desc"} {
-					request := small(r) + way
-					deep[request] = true
-					requests = append(requests, request)
-				}
+				ways = append(ways, "&$filter="+name+"/$count gt 0", "&$orderby="+name+"/$count desc")
+			}
+			for _, way := range ways {
+				request := small(r) + way
+				deep[request] = true
+				requests = append(requests, request)
 			}
 			for _, further := range relations(rel.to) {
 				request := small(r) + "&$expand=" + name + "($select=" + first(rel.to.fields[0].name) + ";$expand=" + first(further) + ")"
@@ -391,8 +400,8 @@ func TestWhatAnActorReadsDoesNotDependOnAnotherTenant(t *testing.T) {
 	read := func() map[string]string {
 		all := map[string]string{}
 		for kind := range strings.FieldsSeq(differing) {
-			for _, request := range requests {
-				if deep[request] && kind != "owner" {
+			for i, request := range requests {
+				if deep[request] && kind != "owner" || !w.sample(i) {
 					continue
 				}
 				all[kind+": "+request] = w.answer(other.actors()[kind], request)
