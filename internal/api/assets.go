@@ -33,7 +33,7 @@ const maxField = 4 << 10
 
 // Assets keeps the files of release assets; asset.Store is one.
 type Assets interface {
-	Put(ctx context.Context, r io.Reader) (asset.File, error)
+	Stage(ctx context.Context, r io.Reader) (*asset.Staged, error)
 	Open(sha string) (*os.File, error)
 	Begin(u asset.Upload, now time.Time) (asset.Upload, error)
 	Upload(id string, now time.Time) (asset.Upload, error)
@@ -85,7 +85,10 @@ func (a *API) form(w http.ResponseWriter, r *http.Request, actor fleet.Actor, na
 			return err
 		}
 	}
-	fields, file, err := a.readForm(w, r, boundary)
+	fields, file, staged, err := a.readForm(w, r, boundary)
+	if staged != nil {
+		defer func() { _ = staged.Drop() }() // what stays is collected with the unfinished
+	}
 	if err != nil {
 		return err
 	}
@@ -99,11 +102,15 @@ func (a *API) form(w http.ResponseWriter, r *http.Request, actor fleet.Actor, na
 				return err
 			}
 		}
+		if file == nil {
+			return nil
+		}
+		if err := staged.Keep(); err != nil {
+			return err
+		}
 		for _, id := range ids {
-			if file != nil {
-				if err := a.setAsset(r.Context(), actor, id, *file); err != nil {
-					return err
-				}
+			if err := a.setAsset(r.Context(), actor, id, *file); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -114,7 +121,11 @@ func (a *API) form(w http.ResponseWriter, r *http.Request, actor fleet.Actor, na
 	}
 	itself := fmt.Sprintf("release_asset(%d)", id)
 	if file != nil {
-		if err := a.setAsset(r.Context(), actor, id, *file); err != nil {
+		err := staged.Keep()
+		if err == nil {
+			err = a.setAsset(r.Context(), actor, id, *file)
+		}
+		if err != nil {
 			gone, parseErr := odata.Parse(itself, "")
 			if parseErr == nil {
 				parseErr = a.Model.Delete(context.WithoutCancel(r.Context()), actor, gone)
@@ -164,10 +175,11 @@ func (a *API) assets(ctx context.Context, actor fleet.Actor, name, options strin
 	return ids, nil
 }
 
-// readForm reads the fields of a form and keeps its file.
-func (a *API) readForm(w http.ResponseWriter, r *http.Request, boundary string) (fields map[string]any, file *fleet.Asset, err error) {
+// readForm reads the fields of a form and takes its file, if it has one. Whether the file may be kept the fields have to
+// say, and they may come after it; what was taken is the caller's to drop also with an error.
+func (a *API) readForm(w http.ResponseWriter, r *http.Request, boundary string) (fields map[string]any, file *fleet.Asset, staged *asset.Staged, err error) {
 	if boundary == "" {
-		return nil, nil, fault.New(fault.Invalid, "the form does not say its boundary")
+		return nil, nil, staged, fault.New(fault.Invalid, "the form does not say its boundary")
 	}
 	fields = map[string]any{}
 	control := http.NewResponseController(w)
@@ -176,18 +188,18 @@ func (a *API) readForm(w http.ResponseWriter, r *http.Request, boundary string) 
 	for {
 		part, err := form.NextPart()
 		if errors.Is(err, io.EOF) {
-			return fields, file, nil
+			return fields, file, staged, nil
 		}
 		if err != nil {
-			return nil, nil, fault.Wrap(fault.Invalid, err, "the form cannot be read")
+			return nil, nil, staged, fault.Wrap(fault.Invalid, err, "the form cannot be read")
 		}
 		if name := part.FormName(); name != "asset" {
 			value, err := io.ReadAll(io.LimitReader(part, maxField+1))
 			if err != nil {
-				return nil, nil, fault.Wrap(fault.Invalid, err, "the form cannot be read")
+				return nil, nil, staged, fault.Wrap(fault.Invalid, err, "the form cannot be read")
 			}
 			if len(value) > maxField || len(fields) > 20 {
-				return nil, nil, fault.New(fault.TooLarge, "the form has too many or too long fields")
+				return nil, nil, staged, fault.New(fault.TooLarge, "the form has too many or too long fields")
 			}
 			fields[name] = string(value)
 			if id, err := strconv.ParseInt(string(value), 10, 64); err == nil && name == "release" {
@@ -196,13 +208,12 @@ func (a *API) readForm(w http.ResponseWriter, r *http.Request, boundary string) 
 			continue
 		}
 		if file != nil {
-			return nil, nil, fault.New(fault.Invalid, "a release asset has one file")
+			return nil, nil, staged, fault.New(fault.Invalid, "a release asset has one file")
 		}
-		kept, err := a.Assets.Put(r.Context(), part)
-		if err != nil {
-			return nil, nil, err
+		if staged, err = a.Assets.Stage(r.Context(), part); err != nil {
+			return nil, nil, nil, err
 		}
-		file = &fleet.Asset{Filename: filename(part.FileName()), ContentType: contentType(part.Header.Get("Content-Type")), Size: kept.Size, SHA256: kept.SHA256}
+		file = &fleet.Asset{Filename: filename(part.FileName()), ContentType: contentType(part.Header.Get("Content-Type")), Size: staged.Size, SHA256: staged.SHA256}
 	}
 }
 

@@ -6,13 +6,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dunlin/dunlin/internal/asset"
 )
 
 // post sends a release asset as balena's client does: a form with the file in it.
@@ -280,6 +285,22 @@ func TestAnAssetIsWrittenByDevelopersAndReadByWhoeverMayLook(t *testing.T) {
 	}
 	if got := s.asset(s.token, row.ID).Asset; got.Size != 6 {
 		t.Errorf("it is now %+v", got)
+	}
+	// What was refused fills no disk.
+	const refused = "a stranger's own"
+	if resp, answer := s.post(stranger, "POST", "/v7/release_asset", fields, refused); resp.StatusCode != 401 {
+		t.Errorf("a stranger creates: %d %s", resp.StatusCode, answer)
+	}
+	if err := filepath.WalkDir(s.api.Assets.(*asset.Store).Dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) == refused {
+			t.Errorf("%s is left, %v", path, err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	if resp, answer := s.post(s.token, "POST", "/v7/release_asset", fields, "x"); resp.StatusCode != 409 || !bytes.Contains(answer, []byte("must be unique")) {
 		t.Errorf("a key that is taken: %d %s", resp.StatusCode, answer)

@@ -5,6 +5,7 @@ package asset
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -53,16 +54,58 @@ func (s *Store) Limit() int64 {
 // Put keeps what r has. The file is there whole or not at all; one that is there already is left as it is. A file over
 // the limit is fault.TooLarge.
 func (s *Store) Put(ctx context.Context, r io.Reader) (f File, err error) {
-	f, err = s.write(ctx, r, s.Limit(), func(f File) (string, error) {
+	staged, err := s.Stage(ctx, r)
+	if err != nil {
+		return f, err
+	}
+	return staged.File, staged.Keep()
+}
+
+// Staged is a file that has arrived and is not kept yet: whether it may be is still to be found out.
+type Staged struct {
+	File
+	store *Store
+	path  string // "" once it is kept or dropped
+}
+
+// Stage takes what r has. Keep or Drop must follow.
+func (s *Store) Stage(ctx context.Context, r io.Reader) (*Staged, error) {
+	staged := &Staged{store: s}
+	var err error
+	staged.File, err = s.write(ctx, r, s.Limit(), func(f File) (string, error) {
 		if f.Size > s.Limit() {
 			return "", fault.Newf(fault.TooLarge, "a release asset has at most %d bytes", s.Limit())
 		}
-		return s.path(f.SHA256), nil
+		staged.path = filepath.Join(s.Dir, unfinished+rand.Text())
+		return staged.path, nil
 	})
 	if err != nil {
-		return f, fmt.Errorf("keep asset: %w", err)
+		return nil, fmt.Errorf("take asset: %w", err)
 	}
-	return f, nil
+	return staged, nil
+}
+
+// Keep puts the file where the files are.
+func (g *Staged) Keep() error {
+	path := g.store.path(g.SHA256)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("keep asset: %w", err)
+	}
+	if err := os.Rename(g.path, path); err != nil {
+		return fmt.Errorf("keep asset: %w", err)
+	}
+	g.path = ""
+	return syncDir(filepath.Dir(path))
+}
+
+// Drop removes the file, unless it is kept.
+func (g *Staged) Drop() error {
+	if g.path == "" {
+		return nil
+	}
+	err := os.Remove(g.path)
+	g.path = ""
+	return err
 }
 
 // write puts what r has, up to one byte over the limit, where at says that a file of that content belongs: whole or not

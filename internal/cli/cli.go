@@ -9,6 +9,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -120,7 +121,11 @@ func (s *session) explain(ctx context.Context, err error) error {
 	_, who := s.Whoami(ctx)
 	switch {
 	case who == nil:
-		return fault.New(fault.Denied, "you may not do that")
+		var no *client.Error
+		if !errors.As(err, &no) || no.Message == http.StatusText(http.StatusUnauthorized) {
+			return fault.New(fault.Denied, "you may not do that")
+		}
+		return fault.New(fault.Denied, err.Error()).WithHint(no.Hint)
 	case client.StatusOf(who) == http.StatusUnauthorized:
 		return notLoggedIn("the session at " + s.URL + " has ended, or its key was removed")
 	}

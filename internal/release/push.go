@@ -308,6 +308,7 @@ func (pl *Pipeline) again(ctx context.Context, f fleet.Fleet, r fleet.Release, p
 			return r, err
 		}
 		if moved {
+			pl.moved(ctx, r.ID) // its fleet has another target
 			t.line("the fleet's target is %s again", name(r))
 		}
 		if f, err := pl.Store.Fleet(ctx, r.Fleet); err == nil && f.TrackLatest && f.Target != r.ID {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -402,31 +403,81 @@ func FuzzAQueryIsAnsweredOrRefused(f *testing.F) {
 	})
 }
 
-func TestNobodyTakesWhatOthersWaitFor(t *testing.T) {
+func TestNoAskerTakesWhatOthersWaitFor(t *testing.T) {
 	w := newWorld(t)
 	w.patience = 200 * time.Millisecond
-	for range strangersAtOnce {
-		w.Model.strangers <- struct{}{}
-	}
+	me, other := w.tenants[0].user, w.tenants[1].user
 	q := ask(t, "device_type?$select=id&$top=1")
-	if _, err := w.Read(context.Background(), fleet.Actor{}, q); !fault.Is(err, fault.Limited) {
-		t.Errorf("one more read of nobody's: %v", err)
+	read := func(a fleet.Actor) error {
+		_, err := w.Read(context.Background(), a, q)
+		return err
 	}
-	if _, err := w.V6().Read(context.Background(), fleet.Actor{}, q); !fault.Is(err, fault.Limited) {
-		t.Errorf("one more of /v6: %v", err)
+	for who, c := range map[string]struct {
+		actor  fleet.Actor
+		places int
+	}{"nobody": {fleet.Actor{}, ofNobody}, "a user": {me, ofOne}} {
+		var leave []func()
+		for range c.places {
+			l, err := w.gate.enter(t.Context(), c.actor, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leave = append(leave, l)
+		}
+		if err := read(c.actor); !fault.Is(err, fault.Limited) {
+			t.Errorf("%s: one more question: %v", who, err)
+		}
+		if _, err := w.V6().Read(context.Background(), c.actor, q); !fault.Is(err, fault.Limited) {
+			t.Errorf("%s: one more of /v6: %v", who, err)
+		}
+		asks := ask(t, "application/canAccess?$filter=id%20eq%201")
+		if _, err := w.CanAccess(context.Background(), c.actor, asks, []byte(`{"action":"read"}`)); !fault.Is(err, fault.Limited) {
+			t.Errorf("%s: one more question of access: %v", who, err)
+		}
+		if c.actor.Kind == fleet.UserActor {
+			if err := w.patch(c.actor, "device(1)", `{"note":"x"}`); !fault.Is(err, fault.Limited) {
+				t.Errorf("%s: which rows to change: %v", who, err)
+			}
+		}
+		if err := read(other); err != nil {
+			t.Errorf("%s: another has to wait: %v", who, err)
+		}
+		leave[0]()
+		if err := read(c.actor); err != nil {
+			t.Errorf("%s: when one has ended: %v", who, err)
+		}
+		for _, l := range leave[1:] {
+			l()
+		}
 	}
-	asks := ask(t, "application/canAccess?$filter=id%20eq%201")
-	if _, err := w.CanAccess(context.Background(), fleet.Actor{}, asks, []byte(`{"action":"read"}`)); !fault.Is(err, fault.Limited) {
-		t.Errorf("one more question of nobody's: %v", err)
+	if len(w.gate.askers) != 0 || len(w.gate.all) != 0 {
+		t.Errorf("%d askers and %d questions are left", len(w.gate.askers), len(w.gate.all))
 	}
-	if _, err := w.Read(context.Background(), w.tenants[0].user, q); err != nil {
-		t.Errorf("a user's read: %v", err)
+}
+
+func TestQuestionsLeaveSomeReadersToOthers(t *testing.T) {
+	w := newWorld(t)
+	for i := range questions {
+		leave, err := w.gate.enter(t.Context(), fleet.Actor{Kind: fleet.UserActor, Actor: int64(1000 + i)}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer leave()
 	}
-	<-w.Model.strangers
-	if _, err := w.Read(context.Background(), fleet.Actor{}, q); err != nil {
-		t.Errorf("when one has ended: %v", err)
+	w.patience = 50 * time.Millisecond
+	if _, err := w.Read(context.Background(), w.tenants[0].user, ask(t, "device_type?$top=1")); !fault.Is(err, fault.Limited) {
+		t.Errorf("one more: %v", err)
 	}
-	if len(w.Model.strangers) != strangersAtOnce-1 {
-		t.Errorf("%d places are taken, want %d", len(w.Model.strangers), strangersAtOnce-1)
+	if _, err := w.gate.enter(cancelled(t), w.tenants[0].user, time.Minute); !errors.Is(err, context.Canceled) {
+		t.Errorf("one who left: %v", err)
 	}
+	if len(w.gate.askers) != questions {
+		t.Errorf("%d askers are known, want %d", len(w.gate.askers), questions)
+	}
+}
+
+func cancelled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
 }

@@ -26,9 +26,7 @@ type Model struct {
 	schema   schema
 	v6       schema
 	patience time.Duration // a read may take so long
-	// strangers holds a token for each read of nobody's that is under way: there are few, so that whoever asks without
-	// any credentials does not take the connections that devices and people wait for.
-	strangers chan struct{}
+	gate     *gate
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Changed is called after a change that may concern what devices should run; no devices means the whole fleet.
@@ -61,16 +59,10 @@ type Model struct {
 // readPatience is what a hostile query may cost, also one that chooses the rows of a change.
 const readPatience = 20 * time.Second
 
-// What reads of nobody's may cost: so many at a time, and this part of the patience each, waiting and reading.
-const (
-	strangersAtOnce = 2
-	lessPatience    = 10
-)
-
 // New makes a model of what is in db.
 func New(db *store.DB) *Model {
 	return &Model{store: db, reader: db.Reader(), schema: newSchema(table()), v6: newSchema(tableV6()), patience: readPatience,
-		strangers: make(chan struct{}, strangersAtOnce)}
+		gate: newGate()}
 }
 
 // querier is a transaction, or the pool of readers.
@@ -104,22 +96,17 @@ func (m *Model) Read(ctx context.Context, actor fleet.Actor, q *odata.Query) (js
 	return envelope(d), nil
 }
 
-// read is fetch for an actor. Nobody waits for other nobodies, and not for long.
+// read is fetch for an actor, once there is a place for the question.
 func (m *Model) read(ctx context.Context, actor fleet.Actor, statement string, args []any) (string, error) {
-	if actor.Kind != fleet.Nobody {
-		return fetch(ctx, m.reader, m.patience, statement, args)
+	patience := m.patience
+	if actor.Kind == fleet.Nobody {
+		patience /= nobodysPatience
 	}
-	patience := m.patience / lessPatience
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case m.strangers <- struct{}{}:
-		defer func() { <-m.strangers }()
-	case <-timer.C:
-		return "", fault.New(fault.Limited, "too many ask here without credentials").WithWait(patience).WithHint("try again, or log in")
-	case <-ctx.Done():
-		return "", ctx.Err()
+	leave, err := m.gate.enter(ctx, actor, patience)
+	if err != nil {
+		return "", err
 	}
+	defer leave()
 	return fetch(ctx, m.reader, patience, statement, args)
 }
 
@@ -181,8 +168,8 @@ func (m *Model) Find(ctx context.Context, actor fleet.Actor, path, options strin
 	return true, nil
 }
 
-// KeyHolder is the actor row of a device or an application that actor may make API keys for. One it may not is
-// fault.NotFound, as one that is not there.
+// KeyHolder is the actor row of a device or an application that actor may make API keys for. One a user may look at and no
+// more is fault.Denied; any other it may not is fault.NotFound, as one that is not there.
 func (m *Model) KeyHolder(ctx context.Context, actor fleet.Actor, name string, id int64) (int64, error) {
 	res, err := m.schema.find(name)
 	if err != nil {
@@ -196,6 +183,11 @@ func (m *Model) KeyHolder(ctx context.Context, actor fleet.Actor, name string, i
 	var holder int64
 	err = m.store.Reader().QueryRowContext(ctx, `SELECT t.actor FROM `+res.table+` t WHERE t.id = `+c.arg(id)+` AND `+rule, c.args...).Scan(&holder)
 	if errors.Is(err, sql.ErrNoRows) {
+		var seen struct{ ID int64 }
+		if found, err := m.Find(ctx, actor, fmt.Sprintf("%s(%d)", res.name, id), "$select=id", &seen); err == nil && found && actor.Kind == fleet.UserActor {
+			return 0, fault.Newf(fault.Denied, "you may look at this %s, but make no keys for it", res.name).
+				WithHint("ask an owner of its organization for another role")
+		}
 		return 0, fault.Newf(fault.NotFound, "there is no such %s", res.name)
 	}
 	if err != nil {

@@ -28,7 +28,7 @@ func (w *change) choose(ctx context.Context, q *odata.Query, v verb) (chosen []i
 	if err != nil {
 		return nil, err
 	}
-	ids, err := fetch(ctx, w.reader, w.patience, c.dialect.list(`SELECT CAST(t.id AS TEXT) AS j FROM `+w.res.table+` t WHERE `+
+	ids, err := w.read(ctx, w.actor, c.dialect.list(`SELECT CAST(t.id AS TEXT) AS j FROM `+w.res.table+` t WHERE `+
 		joined(append(where, rule), ` AND `)+` ORDER BY t.id`), c.args)
 	if err != nil {
 		return nil, err

@@ -54,8 +54,8 @@ func openPostgres(ctx context.Context, address string, prepare prepare) (*DB, er
 	config.RuntimeParams["default_transaction_isolation"] = "repeatable read"
 	config.RuntimeParams["default_transaction_read_only"] = "on"
 	reader := sql.OpenDB(connector{stdlib.GetConnector(*config)})
-	reader.SetMaxOpenConns(readers)
-	reader.SetMaxIdleConns(readers)
+	reader.SetMaxOpenConns(Readers)
+	reader.SetMaxIdleConns(Readers)
 	return &DB{dialect: PostgreSQL, writer: writer, reader: reader}, nil
 }
 

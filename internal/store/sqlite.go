@@ -41,8 +41,8 @@ func openSQLite(ctx context.Context, path string, prepare prepare) (*DB, error) 
 	if err != nil {
 		return nil, errors.Join(err, writer.Close())
 	}
-	reader.SetMaxOpenConns(readers)
-	reader.SetMaxIdleConns(readers)
+	reader.SetMaxOpenConns(Readers)
+	reader.SetMaxIdleConns(Readers)
 	return &DB{dialect: SQLite, writer: writer, reader: reader}, nil
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/dunlin/dunlin/internal/fault"
 )
 
-// readers is how many statements may read at once, beside the one writer.
-const readers = 8
+// Readers is how many statements may read at once, beside the one writer.
+const Readers = 8
 
 // Dialect is the engine a database is of, for the few statements whose text depends on it.
 type Dialect uint8
