@@ -57,10 +57,14 @@ func (t *teller) wrote(w resource.Write) {
 	}
 }
 
-// moved tells of a release that began, ended or became final.
+// moved tells of a release that began or ended, or that a push made final. A person who makes one final is told of by wrote.
 func (t *teller) moved(r fleet.Release) {
+	version := r.Version.RawDraft(r.Created.UnixMilli())
+	if !r.Draft() {
+		version = r.Version.Raw(r.Revision)
+	}
 	t.Publish(hub.Event{Type: "release.status", Fleet: r.Fleet, Release: r.ID, Data: encode(map[string]any{
-		"commit": r.Commit, "status": r.Status, "version": r.Version.String(), "is_final": !r.Draft(),
+		"commit": r.Commit, "status": r.Status, "version": version, "is_final": !r.Draft(),
 	})})
 	if r.Status == fleet.Success {
 		t.check(r.Fleet)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 	"testing/synctest"
 
 	"github.com/dunlin/dunlin/internal/fault"
@@ -64,15 +65,15 @@ func TestWhatIsWrittenAndBuiltIsTold(t *testing.T) {
 		tell.wrote(resource.Write{Actor: fleet.Actor{Kind: fleet.DeviceActor, ID: 3}, Verb: "create", Resource: "api_key", IDs: []int64{4}})
 		want("nobody's", `resource.create o0 f0 d0 r0 u0 {"by":{"name":"","type":"device"},"ids":[4],"resource":"api_key"}`)
 
-		release := fleet.Release{ID: 8, Fleet: 5, Commit: "abc", Status: fleet.Running, Revision: -1, Version: fleet.Version{Major: 1}}
+		release := fleet.Release{ID: 8, Fleet: 5, Commit: "abc", Status: fleet.Running, Revision: -1, Version: fleet.Version{Major: 1}, Created: time.UnixMilli(1795340637861)}
 		tell.moved(release)
-		want("a build that begins", `release.status o0 f5 d0 r8 u0 {"commit":"abc","is_final":false,"status":"running","version":"1.0.0"}`)
-		release.Status, release.Revision = fleet.Success, 0
+		want("a build that begins", `release.status o0 f5 d0 r8 u0 {"commit":"abc","is_final":false,"status":"running","version":"1.0.0-1795340637861"}`)
+		release.Status, release.Revision = fleet.Success, 2
 		tell.moved(release)
-		want("a build that ends", `release.status o0 f5 d0 r8 u0 {"commit":"abc","is_final":true,"status":"success","version":"1.0.0"}`,
+		want("a build that ends", `release.status o0 f5 d0 r8 u0 {"commit":"abc","is_final":true,"status":"success","version":"1.0.0+rev2"}`,
 			`fleet.target o2 f5 d0 r8 u0 {"should_track_latest_release":true,"slug":"acme/porch"}`)
 		tell.moved(release)
-		want("the same again", `release.status o0 f5 d0 r8 u0 {"commit":"abc","is_final":true,"status":"success","version":"1.0.0"}`)
+		want("the same again", `release.status o0 f5 d0 r8 u0 {"commit":"abc","is_final":true,"status":"success","version":"1.0.0+rev2"}`)
 		mu.Lock()
 		fleets[5] = fleet.Fleet{ID: 5, Organization: 2, Slug: "acme/porch"}
 		mu.Unlock()

@@ -49,6 +49,10 @@ func (a *app) audit() *cobra.Command {
 			if s.asJSON {
 				return printJSON(s.out(), all)
 			}
+			if len(all) == 0 {
+				s.note("Nothing of that is on the trail.")
+				return nil
+			}
 			t := table{header: []string{"WHEN", "WHO", "FROM", "WHAT", "DETAILS"}}
 			for _, e := range all {
 				t.add(ago(s.now, e.CreatedAt), who(e), e.Address, what(e), details(e.Details))
