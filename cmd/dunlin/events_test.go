@@ -6,8 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
-	"time"
 	"testing/synctest"
+	"time"
 
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"

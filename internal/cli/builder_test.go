@@ -22,7 +22,8 @@ func (w *world) builder(dir string) *release.Pipeline {
 	store := registry.New(registry.Logger(stdlog.New(io.Discard, "", 0)))
 	images := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if w.held.Load() && r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") {
-			<-r.Context().Done() // until the build gives up
+			io.Copy(io.Discard, r.Body) // who goes away is noticed only when nothing is left to read
+			<-r.Context().Done()        // until the build gives up
 			return
 		}
 		store.ServeHTTP(rw, r)
