@@ -227,6 +227,10 @@ func (c *Client) send(ctx context.Context, method, path, query string, body io.R
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
+	if body != nil && req.ContentLength == 0 {
+		// Of unknown length, and so perhaps long: what the server will not take is not sent.
+		req.Header.Set("Expect", "100-continue")
+	}
 	agent := c.UserAgent
 	if agent == "" {
 		agent = "dunlin-client"

@@ -152,9 +152,13 @@ func (a *app) connect(ctx context.Context, notes io.Writer) (*client.Client, con
 	return c, cfg, nil
 }
 
+// expectContinue is how long a server may think about whether it wants a long body, before it is sent unasked.
+const expectContinue = 5 * time.Second
+
 // client makes a client of a configuration. It trusts the system's authorities, and the server's own.
 func (a *app) client(cfg config) (*client.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone() // documented type
+	transport.ExpectContinueTimeout = expectContinue
 	if cfg.CA != "" {
 		pool, err := x509.SystemCertPool()
 		if err != nil {
