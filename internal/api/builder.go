@@ -54,7 +54,9 @@ func (a *API) build(w http.ResponseWriter, r *http.Request, actor fleet.Actor) e
 	q := r.URL.Query()
 	p, err := a.wantedPush(r.Context(), q, actor)
 	if err != nil {
-		drain(w, r)
+		if r.Header.Get("Expect") == "" { // who asks first has sent nothing yet
+			drain(w, r)
+		}
 		return err
 	}
 	if p.Source, err = a.upload(w, r); err != nil {
