@@ -47,8 +47,9 @@ func (c *Client) UploadAsset(ctx context.Context, release int64, key, filename s
 	go func() {
 		defer close(sent)
 		writing.CloseWithError(func() error { // it returns no error
-			for name, value := range map[string]string{"release": strconv.FormatInt(release, 10), "asset_key": key} {
-				if err := form.WriteField(name, value); err != nil {
+			// First what the server decides by, then what may be large.
+			for _, field := range [][2]string{{"release", strconv.FormatInt(release, 10)}, {"asset_key", key}} {
+				if err := form.WriteField(field[0], field[1]); err != nil {
 					return err
 				}
 			}

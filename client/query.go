@@ -104,3 +104,6 @@ func literal(v any) string {
 	}
 	panic(fmt.Sprintf("client: a %T is no literal", v))
 }
+
+// isoMillis is how times are written in bodies.
+const isoMillis = "2006-01-02T15:04:05.000Z"

@@ -215,8 +215,8 @@ type callPrinter struct {
 // RoundTrip makes the call. Of the request it prints method and address, of the answer the status; never a token.
 func (p *callPrinter) RoundTrip(r *http.Request) (*http.Response, error) {
 	address := *r.URL
-	if q := address.Query(); q.Has("apikey") {
-		address.RawQuery = "apikey=…"
+	if q := address.Query(); q.Has("apikey") || q.Has("token") {
+		address.RawQuery = "…"
 	}
 	resp, err := p.next.RoundTrip(r)
 	outcome := "no answer"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -102,15 +103,7 @@ func (s *session) prove(ctx context.Context, fromStdin bool) error {
 }
 
 // isKey tells an API key from a session, which is a JWT.
-func isKey(token string) bool {
-	dots := 0
-	for _, c := range token {
-		if c == '.' {
-			dots++
-		}
-	}
-	return dots != 2
-}
+func isKey(token string) bool { return strings.Count(token, ".") != 2 }
 
 func (a *app) apiKeyList() *cobra.Command {
 	return jsonFlag(&cobra.Command{

@@ -55,7 +55,7 @@ func (a *app) audit() *cobra.Command {
 			}
 			t := table{header: []string{"WHEN", "WHO", "FROM", "WHAT", "DETAILS"}}
 			for _, e := range all {
-				t.add(ago(s.now, e.CreatedAt), who(e), e.Address, what(e), details(e.Details))
+				t.add(ago(s.now, e.CreatedAt), doer(e), e.Address, deed(e), details(e.Details))
 			}
 			return t.print(s.out())
 		}),
@@ -67,8 +67,8 @@ func (a *app) audit() *cobra.Command {
 	return cmd
 }
 
-// who is the doer of an event.
-func who(e client.AuditEvent) string {
+// doer is who did it.
+func doer(e client.AuditEvent) string {
 	switch {
 	case e.Kind == "user":
 		return e.Who
@@ -80,8 +80,8 @@ func who(e client.AuditEvent) string {
 	return e.Kind + " " + e.Who
 }
 
-// what is the deed.
-func what(e client.AuditEvent) string {
+// deed is what was done.
+func deed(e client.AuditEvent) string {
 	if e.RowID == nil {
 		return e.Verb + " " + e.Resource
 	}

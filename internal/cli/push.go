@@ -74,7 +74,7 @@ Without FLEET the folder's git remotes say which fleet is meant, or it is the on
 }
 
 func (s *session) push(ctx context.Context, args []string, p pushFlags) error {
-	tags, err := releaseTags(p.tags)
+	tags, err := readTags(p.tags)
 	if err != nil {
 		return err
 	}
@@ -352,18 +352,6 @@ func slugOf(remote string, servers ...string) (slug string, ok bool) {
 		return "", false
 	}
 	return strings.ToLower(slug), true
-}
-
-// releaseTags reads KEY=VALUE.
-func releaseTags(given []string) (tags []client.Tag, err error) {
-	for _, g := range given {
-		key, value, _ := strings.Cut(g, "=")
-		if key == "" || strings.ContainsAny(key, " \t\r\n") {
-			return nil, fault.Newf(fault.Invalid, "%q is no release tag", g).WithHint("write KEY=VALUE, the key without spaces")
-		}
-		tags = append(tags, client.Tag{Key: key, Value: value})
-	}
-	return tags, nil
 }
 
 // loginsFile reads the accounts at registries. What is in it, the server reads.

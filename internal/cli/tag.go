@@ -29,19 +29,19 @@ func (a *app) tagSet() *cobra.Command {
 		Args:              words,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: a.run(func(ctx context.Context, s *session, args []string) error {
+			all, err := readTags(args)
+			if err != nil {
+				return err
+			}
 			of, name, err := s.tagged(ctx)
 			if err != nil {
 				return err
 			}
-			for _, arg := range args {
-				key, value, found := strings.Cut(arg, "=")
-				if !found || key == "" {
-					return fault.Newf(fault.Invalid, "%q is no tag", arg).WithHint("write it as KEY=VALUE; KEY= sets it to nothing")
+			for _, t := range all {
+				if err := s.SetTag(ctx, of, t.Key, t.Value); err != nil {
+					return fmt.Errorf("cannot set tag %s of %s: %w", t.Key, name, err)
 				}
-				if err := s.SetTag(ctx, of, key, value); err != nil {
-					return fmt.Errorf("cannot set tag %s of %s: %w", key, name, err)
-				}
-				if err := s.say("Set tag %s of %s.", plain(key, false), name); err != nil {
+				if err := s.say("Set tag %s of %s.", plain(t.Key, false), name); err != nil {
 					return err
 				}
 			}
@@ -136,4 +136,16 @@ func (s *session) tagged(ctx context.Context) (of client.Tagged, name string, er
 	}
 	return of, "", fault.New(fault.Invalid, "say whose tags: of one fleet, one device or one release").
 		WithHint("use --fleet FLEET, --device DEVICE or --release RELEASE")
+}
+
+// readTags reads tags as people write them: KEY=VALUE.
+func readTags(words []string) (all []client.Tag, err error) {
+	for _, w := range words {
+		key, value, found := strings.Cut(w, "=")
+		if !found || key == "" || strings.ContainsAny(key, " \t\r\n") {
+			return nil, fault.Newf(fault.Invalid, "%q is no tag", w).WithHint("write it as KEY=VALUE, the key without spaces; KEY= sets it to nothing")
+		}
+		all = append(all, client.Tag{Key: key, Value: value})
+	}
+	return all, nil
 }

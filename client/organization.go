@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"time"
@@ -46,28 +45,6 @@ type Invite struct {
 type Invitee struct {
 	Row
 	Email string `json:"email"`
-}
-
-// APIKey is a key that acts for somebody or something (resource api_key); the key itself is not in it.
-type APIKey struct {
-	Row
-	CreatedAt   time.Time  `json:"created_at"`
-	Name        string     `json:"name"`
-	Description string     `json:"description"`
-	Expires     *time.Time `json:"expiry_date"` // nil for never
-}
-
-// AuditEvent is one thing that somebody did (resource audit).
-type AuditEvent struct {
-	Row
-	CreatedAt time.Time       `json:"created_at"`
-	Kind      string          `json:"actor_kind"` // user, device, application, nobody or server
-	Who       string          `json:"actor_name"` // user name, device uuid or fleet slug
-	Address   string          `json:"address"`    // IP address
-	Verb      string          `json:"verb"`
-	Resource  string          `json:"resource"`
-	RowID     *int64          `json:"row_id"`
-	Details   json.RawMessage `json:"details"`
 }
 
 // CreateOrganization makes an organization that the user owns. With handle "" the server makes one of the name. A
@@ -122,49 +99,3 @@ func (c *Client) Invite(ctx context.Context, organization int64, email string, r
 func (c *Client) AcceptInvite(ctx context.Context, token string) error {
 	return c.call(ctx, http.MethodPost, "/org/v1/invitation/"+url.PathEscape(token), "", nil, nil)
 }
-
-// APIKeys lists the keys of an actor, oldest first: a user's, a fleet's (its provisioning keys) or a device's.
-func (c *Client) APIKeys(ctx context.Context, actor int64) ([]APIKey, error) {
-	return Rows[APIKey](ctx, c, "api_key", Query{
-		Select: []string{"id", "created_at", "name", "description", "expiry_date"},
-		Filter: Filter("is_of__actor eq ?", actor), OrderBy: "id asc",
-	})
-}
-
-// CreateAPIKey makes a key that can do what the user can. The server shows it this once, and wants a session whose
-// user has given the password just now: otherwise it is an *Error with status 401 that says so.
-func (c *Client) CreateAPIKey(ctx context.Context, name, description string, expires time.Time) (key string, err error) {
-	body := map[string]any{"name": name, "expiryDate": nil}
-	if description != "" {
-		body["description"] = description
-	}
-	if !expires.IsZero() {
-		body["expiryDate"] = expires.UTC().Format(isoMillis)
-	}
-	err = c.call(ctx, http.MethodPost, "/api-key/user/full", "", body, &key)
-	return key, err
-}
-
-// Prove trades the client's session token and the user's password for a session with which keys can be made.
-func (c *Client) Prove(ctx context.Context, password string) (token string, err error) {
-	return c.token(ctx, http.MethodPost, "/user/v1/refresh-token", map[string]string{"password": password})
-}
-
-// FleetActor is the actor of a fleet: whose keys its provisioning keys are.
-func (c *Client) FleetActor(ctx context.Context, fleet int64) (int64, error) {
-	type row struct {
-		Row
-		Actor Ref[Row] `json:"actor"`
-	}
-	rows, err := Rows[row](ctx, c, Key("application", fleet), Query{Select: []string{"id", "actor"}})
-	r, err := one(rows, err, "no such fleet")
-	return r.Actor.ID, err
-}
-
-// Audit lists what was done where filter holds ("" for all the user may see), newest first.
-func (c *Client) Audit(ctx context.Context, filter string, top int) ([]AuditEvent, error) {
-	return Rows[AuditEvent](ctx, c, "audit", Query{Filter: filter, OrderBy: "id desc", Top: top})
-}
-
-// isoMillis is how times are written in bodies.
-const isoMillis = "2006-01-02T15:04:05.000Z"
