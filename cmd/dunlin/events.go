@@ -21,10 +21,11 @@ type teller struct {
 	Fleet   func(ctx context.Context, id int64) (fleet.Fleet, error)
 	Log     *slog.Logger
 
-	mu     sync.Mutex
-	look   map[int64]bool // fleets whose target may be another one
-	wake   chan struct{}  // holds one token
-	target map[int64]int64
+	wake   chan struct{}   // holds one token
+	target map[int64]int64 // told last, by fleet; Run's alone
+
+	mu   sync.Mutex
+	look map[int64]bool // fleets whose target may be another one
 }
 
 func newTeller(h *hub.Hub, find func(ctx context.Context, id int64) (fleet.Fleet, error), log *slog.Logger) *teller {

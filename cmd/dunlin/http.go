@@ -26,7 +26,8 @@ import (
 // routes is everything that one origin serves. Paths do not collide, so every host name may point here, and none of
 // them matters but to registry tokens. Requests that wait for something end when working does.
 func (s *server) routes(working context.Context) http.Handler {
-	return s.metrics.observed(api.CORS(s.table(working).Handler()))
+	table := s.table(working)
+	return s.metrics.observed(api.CORS(table.Handler()), table)
 }
 
 // table is every route by its pattern.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/hub"
+	"github.com/dunlin/dunlin/internal/route"
 )
 
 // metrics are the server's figures for Prometheus. No label names a device or a fleet.
@@ -54,28 +55,30 @@ func (m *metrics) releaseEnded(status fleet.Status, took time.Duration) {
 
 func (m *metrics) registrySent(bytes int64) { m.sent.Add(float64(bytes)) }
 
-// observed counts requests by the first part of their path.
-func (m *metrics) observed(h http.Handler) http.Handler {
+// observed counts requests to h by the first part of their path. What no route begins with is "other", so that strangers
+// cannot make series.
+func (m *metrics) observed(h http.Handler, routes route.Table) http.Handler {
+	doors := map[string]bool{}
+	for pattern := range routes {
+		_, path, _ := strings.Cut(pattern, "/")
+		doors[door("/"+path)] = true
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &counter{ResponseWriter: w}
 		h.ServeHTTP(c, r)
 		if c.status == 0 {
 			c.status = http.StatusOK
 		}
-		m.requests.WithLabelValues(door(r.URL.Path), strconv.Itoa(c.status)).Inc()
+		first := door(r.URL.Path)
+		if !doors[first] {
+			first = "other"
+		}
+		m.requests.WithLabelValues(first, strconv.Itoa(c.status)).Inc()
 	})
 }
 
-// doors are the label values; whatever else a stranger asks for is "other", so that strangers cannot make series.
-var doors = [...]string{"v7", "v2", "git", "device", "auth", "os", "user", "org", "actor", "api-key", "login_", "login", "ping", "metrics", "config", "v3", "v6", "events",
-	"supervisor", "assets", "application", "device-types", "download-config", "download", "access"}
-
+// door is the first part of a path.
 func door(path string) string {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	for _, d := range doors {
-		if first == d {
-			return d
-		}
-	}
-	return "other"
+	return first
 }

@@ -36,6 +36,11 @@ type loginView struct {
 	User, Token    string
 }
 
+// ask makes it the question to that user, with a session for the command line.
+func (v *loginView) ask(user, token string) {
+	v.Title, v.User, v.Token = "Let the command line in?", user, token
+}
+
 // cliLogin shows the page: the question to who is logged in here, else the login.
 func (a *API) cliLogin(w http.ResponseWriter, r *http.Request, _ fleet.Actor) error {
 	v, ok := loginFor(w, r)
@@ -46,7 +51,7 @@ func (a *API) cliLogin(w http.ResponseWriter, r *http.Request, _ fleet.Actor) er
 		token, actor, err := a.Auth.Sibling(r.Context(), cookie.Value)
 		switch {
 		case err == nil:
-			v.Title, v.User, v.Token = "Let the command line in?", actor.Name, token
+			v.ask(actor.Name, token)
 		case !fault.Is(err, fault.Unauthenticated):
 			return err
 		}
@@ -87,7 +92,7 @@ func (a *API) cliLoggingIn(w http.ResponseWriter, r *http.Request, _ fleet.Actor
 		return err
 	}
 	setSession(w, session, 7*24*time.Hour)
-	v.Title, v.User, v.Token = "Let the command line in?", actor.Name, token
+	v.ask(actor.Name, token)
 	return render(w, http.StatusOK, v)
 }
 

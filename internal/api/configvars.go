@@ -101,10 +101,9 @@ func ofType(t fleet.DeviceType) map[string]property {
 	case t.Family == "raspberry-pi":
 		return firmware
 	case t.Slug == "jetson-tx2":
-		return map[string]property{
-			"HOST_ODMDATA_configuration": {Type: "integer", Description: "ODMDATA: what the lanes of the processor are used for", WillReboot: true},
-			"HOST_EXTLINUX_fdt":          extlinux["HOST_EXTLINUX_fdt"], "HOST_EXTLINUX_isolcpus": extlinux["HOST_EXTLINUX_isolcpus"],
-		}
+		known := maps.Clone(extlinux)
+		known["HOST_ODMDATA_configuration"] = property{Type: "integer", Description: "ODMDATA: what the lanes of the processor are used for", WillReboot: true}
+		return known
 	case t.Family == "jetson":
 		return extlinux
 	}

@@ -133,7 +133,7 @@ func questions() []group {
 			{Message: "Password of the wifi network", Name: "wifiKey", Type: "password", When: map[string]string{"network": "wifi"}},
 		}},
 		{IsGroup: true, IsCollapsible: true, Collapsed: true, Name: "advanced", Message: "Advanced", Options: []question{
-			{Message: "Minutes between two looks for updates", Name: "appUpdatePollInterval", Type: "number", Min: 1, Default: 10},
+			{Message: "Minutes between two looks for updates", Name: "appUpdatePollInterval", Type: "number", Min: 1, Default: standardPoll},
 		}},
 	}
 }

@@ -191,16 +191,16 @@ func (p parameters) config(ofType, arch string) (map[string]any, error) {
 		}
 	}
 	c["appUpdatePollInterval"] = poll * 60_000
-	for name, store := range map[string]func(bool){
-		"developmentMode": func(on bool) { c["developmentMode"] = on },
-		"secureboot":      func(on bool) { secure(c, on) },
-		"secureBoot":      func(on bool) { secure(c, on) },
-	} {
-		on, err := p.flag(name)
-		if err != nil {
+	on := map[string]bool{}
+	for _, name := range []string{"developmentMode", "secureboot", "secureBoot"} {
+		var err error
+		if on[name], err = p.flag(name); err != nil {
 			return nil, err
 		}
-		store(on)
+	}
+	c["developmentMode"] = on["developmentMode"]
+	if on["secureboot"] || on["secureBoot"] {
+		c["installer"] = map[string]any{"secureboot": true}
 	}
 	if name := p.text("hostname"); name != "" {
 		if !hostname.MatchString(name) {
@@ -209,12 +209,6 @@ func (p parameters) config(ofType, arch string) (map[string]any, error) {
 		c["hostname"] = name
 	}
 	return c, p.network(c)
-}
-
-func secure(c map[string]any, on bool) {
-	if on {
-		c["installer"] = map[string]any{"secureboot": true}
-	}
 }
 
 // network writes how the device gets into its network.

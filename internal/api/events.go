@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,10 +74,7 @@ func (a *API) events(w http.ResponseWriter, r *http.Request, actor fleet.Actor) 
 		s.add(after, told{Type: "reset"})
 	}
 	sight := &sight{api: a, request: r, actor: actor}
-	every := a.Heartbeat
-	if every == 0 {
-		every = eventsBeat
-	}
+	every := cmp.Or(a.Heartbeat, eventsBeat)
 	for {
 		if s.flush() != nil {
 			return nil // the reader has gone, and comes back with what he had
@@ -147,7 +145,7 @@ type sight struct {
 // refresh looks again what the reader may see, if that is long ago or must be. It is false once his credentials are
 // good no more.
 func (v *sight) refresh(must bool) bool {
-	if !must && time.Since(v.looked) < v.api.sightLasts() {
+	if !must && time.Since(v.looked) < cmp.Or(v.api.Sight, eventsSight) {
 		return true
 	}
 	now, err := v.api.Auth.Request(v.request)
@@ -166,13 +164,6 @@ func (v *sight) refresh(must bool) bool {
 	}
 	v.looked = time.Now()
 	return true
-}
-
-func (a *API) sightLasts() time.Duration {
-	if a.Sight > 0 {
-		return a.Sight
-	}
-	return eventsSight
 }
 
 // ids are the ids of the rows of a resource that the reader may see.

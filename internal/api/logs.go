@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -109,10 +110,7 @@ func (a *API) follow(w http.ResponseWriter, r *http.Request, uuid string, count 
 	if err := rc.Flush(); err != nil { // the reader hears at once that it is connected
 		return err
 	}
-	every := a.Heartbeat
-	if every == 0 {
-		every = heartbeat
-	}
+	every := cmp.Or(a.Heartbeat, heartbeat)
 	var beating sync.WaitGroup
 	beating.Go(func() {
 		tick := time.NewTicker(every)

@@ -169,11 +169,11 @@ func (a *API) connected(ctx context.Context, actor fleet.Actor, to addressed) ([
 			return nil, fault.New(fault.Denied, "you may look at this device, and not operate it").WithHint("ask an owner of its organization for the role of operator")
 		}
 	}
+	if a.Link == nil {
+		return nil, nil
+	}
 	var devices []reached
 	for _, d := range found {
-		if a.Link == nil {
-			continue
-		}
 		if t, ok := a.Link.Transport(d.UUID); ok {
 			devices = append(devices, reached{d.ID, d.UUID, t})
 		}
@@ -246,8 +246,8 @@ func (v relayed) json() json.RawMessage {
 	return text
 }
 
-// ask sends the call to one device and takes its answer, of at most limit bytes. The address in it is no address: the transport leads to that
-// device and nowhere else.
+// ask sends the call to one device and takes its answer, of at most limit bytes. The address in it is no address: the
+// transport leads to that device and nowhere else.
 func (a *API) ask(ctx context.Context, d reached, to addressed, below string, limit int) relayed {
 	port, key, err := a.Supervisors.Supervisor(ctx, d.id)
 	if err != nil {

@@ -75,8 +75,8 @@ const (
 	unmistakable = "bcdfghjkmnpqrstvwxz23456789"
 )
 
-// readable makes a password to copy by hand: five groups of four, 95 bits.
-func readable() string {
+// NewPassword makes a password to copy by hand: five groups of four, 95 bits.
+func NewPassword() string {
 	groups := make([]string, 5)
 	for i := range groups {
 		groups[i] = random(4, unmistakable)

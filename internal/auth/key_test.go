@@ -71,7 +71,7 @@ func TestRandomTextIsOfItsAlphabetAndNeverTheSame(t *testing.T) {
 	if len(letters) != len(alphanumeric) {
 		t.Errorf("%d letters turned up of %d", len(letters), len(alphanumeric))
 	}
-	if p := readable(); !regexp.MustCompile(`^([b-df-hjkmnp-tv-xz2-9]{4}-){4}[b-df-hjkmnp-tv-xz2-9]{4}$`).MatchString(p) {
+	if p := NewPassword(); !regexp.MustCompile(`^([b-df-hjkmnp-tv-xz2-9]{4}-){4}[b-df-hjkmnp-tv-xz2-9]{4}$`).MatchString(p) {
 		t.Errorf("made the password %q", p)
 	}
 }

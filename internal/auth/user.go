@@ -176,7 +176,7 @@ func (a *Auth) newUser(ctx context.Context, account NewAccount) (store.NewUser, 
 	}
 	if email != "" {
 		if parsed, err := mail.ParseAddress(email); err != nil || parsed.Address != email || len(email) > 254 {
-			return n, fault.Newf(fault.Invalid, "Invalid email").WithHint("for example ada@example.org")
+			return n, fault.New(fault.Invalid, "Invalid email").WithHint("for example ada@example.org")
 		}
 	}
 	if err := checkPassword(account.Password, name, n.Email); err != nil {
@@ -186,9 +186,6 @@ func (a *Auth) newUser(ctx context.Context, account NewAccount) (store.NewUser, 
 	n.PasswordHash, err = a.hashing.hash(ctx, account.Password)
 	return n, err
 }
-
-// NewPassword makes a password that can be copied by hand.
-func NewPassword() string { return readable() }
 
 // SetPassword gives a user another password and ends every session the user has. by is who does it; the zero Actor is
 // who sits at the server's console.

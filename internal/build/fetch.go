@@ -12,6 +12,9 @@ import (
 
 const maxRedirects = 10
 
+// noTarball are the words of balena's builder, which its clients may look for.
+const noTarball = "Failed to fetch tarball from passed URL"
+
 // Fetch begins to download what a pusher names by an http or https address. It reaches what services may take images
 // from: the internet at large, and Private. An address that answers with an error is fault.NotFound. The caller closes what
 // it reads, and bounds it.
@@ -45,7 +48,7 @@ func (b *Builder) Fetch(ctx context.Context, address string) (io.ReadCloser, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		t.CloseIdleConnections()
-		return nil, errors.Join(fault.Newf(fault.NotFound, "Failed to fetch tarball from passed URL: it answers %s", resp.Status), resp.Body.Close())
+		return nil, errors.Join(fault.New(fault.NotFound, noTarball+": it answers "+resp.Status), resp.Body.Close())
 	}
 	return fetched{resp.Body, t}, nil
 }
@@ -75,7 +78,7 @@ func fetchFault(err error) error {
 		return fault.Wrap(fault.Invalid, err, "the url of the source leads to the server itself or into a private network").
 			WithHint("whoever runs the server can allow it with --private-host")
 	}
-	return fault.Wrap(fault.NotFound, err, "Failed to fetch tarball from passed URL: it does not answer")
+	return fault.Wrap(fault.NotFound, err, noTarball+": it does not answer")
 }
 
 // fetched is a download whose connection goes with it.

@@ -263,6 +263,15 @@ func (s *Server) itself(r *http.Request, uuid string) (fleet.Device, error) {
 	return d, err
 }
 
+// speaking is itself where a device that is not there is told no more than a stranger.
+func (s *Server) speaking(r *http.Request, uuid string) (fleet.Device, error) {
+	d, err := s.itself(r, uuid)
+	if fault.Is(err, fault.NotFound) {
+		err = fault.New(fault.Unauthenticated, "Unauthorized")
+	}
+	return d, err
+}
+
 // token answers the registry's clients (protocol §4.1).
 func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	actor, err := s.Auth.Request(r)

@@ -4,8 +4,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-
-	"github.com/dunlin/dunlin/internal/fault"
 )
 
 // noVPN is the configuration of a VPN client that connects to nothing. The service that asks must be given one, and the
@@ -34,10 +32,7 @@ func (s *Server) osConfig(w http.ResponseWriter, r *http.Request) error {
 
 // hostKeys answers the SSH keys that open a device's host, one on a line, to the device's sshd.
 func (s *Server) hostKeys(w http.ResponseWriter, r *http.Request) error {
-	d, err := s.itself(r, r.PathValue("uuid"))
-	if fault.Is(err, fault.NotFound) {
-		return fault.New(fault.Unauthenticated, "Unauthorized")
-	}
+	d, err := s.speaking(r, r.PathValue("uuid"))
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package deviceapi
 
 import (
-	"encoding/json"
 	"net/http"
 
 	"github.com/dunlin/dunlin/internal/fault"
@@ -77,10 +76,7 @@ func (s *Server) legacyReport(w http.ResponseWriter, r *http.Request) error {
 
 // legacyLogs takes a few log lines at once, from a supervisor that keeps no stream open (protocol §3.1).
 func (s *Server) legacyLogs(w http.ResponseWriter, r *http.Request) error {
-	d, err := s.itself(r, r.PathValue("uuid"))
-	if fault.Is(err, fault.NotFound) {
-		return fault.New(fault.Unauthenticated, "Unauthorized")
-	}
+	d, err := s.speaking(r, r.PathValue("uuid"))
 	if err != nil {
 		return err
 	}
@@ -95,78 +91,4 @@ func (s *Server) legacyLogs(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusCreated)
 	return nil
-}
-
-// tags takes tags that a device gives itself, or takes off, by PATCH /device/v3/tags.
-func (s *Server) tags(w http.ResponseWriter, r *http.Request) error {
-	actor, err := s.Auth.Request(r)
-	if err != nil {
-		return err
-	}
-	in, err := wire.ParseTags(r.Body)
-	if err != nil {
-		return fault.Wrap(fault.Invalid, err, err.Error())
-	}
-	for uuid, tags := range in {
-		d, err := s.itself(r, uuid)
-		if fault.Is(err, fault.NotFound) {
-			return fault.New(fault.Unauthenticated, "Unauthorized")
-		}
-		if err != nil {
-			return err
-		}
-		if len(tags) == 0 {
-			continue
-		}
-		if err := s.Store.SetTags(r.Context(), actor, d, tags); err != nil {
-			return err
-		}
-		s.tell(d, "device.tags", nil)
-	}
-	w.WriteHeader(http.StatusOK)
-	return nil
-}
-
-// fleetTarget answers what a device of a fleet should be that has nothing of its own, keyed by the fleet's uuid
-// (protocol §2.1): what tools put into an image in advance.
-func (s *Server) fleetTarget(w http.ResponseWriter, r *http.Request) error {
-	refused := fault.New(fault.Unauthenticated, "Unauthorized")
-	actor, err := s.Auth.Request(r)
-	if err != nil {
-		return err
-	}
-	f, err := s.Store.FleetByUUID(r.Context(), r.PathValue("uuid"))
-	if fault.Is(err, fault.NotFound) {
-		return refused
-	}
-	if err != nil {
-		return err
-	}
-	if mine := (actor.Kind == fleet.DeviceActor || actor.Kind == fleet.FleetActor) && actor.Fleet == f.ID; !mine {
-		if err := s.Auth.May(r.Context(), actor, f.ID, fleet.Operator); fault.Is(err, fault.NotFound) || fault.Is(err, fault.Denied) {
-			return refused
-		} else if err != nil {
-			return err
-		}
-	}
-	d := fleet.Device{UUID: f.UUID, Name: f.Name, Fleet: f.ID}
-	if commit := r.URL.Query().Get("releaseUuid"); commit != "" {
-		release, found, err := s.Store.Succeeded(r.Context(), f.ID, commit)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return refused
-		}
-		d.Pin = release.ID
-	}
-	t, _, err := s.targetOf(r, d)
-	if err != nil {
-		return err
-	}
-	body, err := json.Marshal(wire.Target{f.UUID: t})
-	if err != nil {
-		return err
-	}
-	return answerTarget(w, r, body, tagOf(body))
 }

@@ -26,10 +26,7 @@ const (
 // logStream takes a device's log lines as they come (protocol §3.1). It answers only when the device has ended the
 // stream: any earlier answer is a failure to a stock supervisor.
 func (s *Server) logStream(w http.ResponseWriter, r *http.Request) error {
-	d, err := s.itself(r, r.PathValue("uuid"))
-	if fault.Is(err, fault.NotFound) {
-		return fault.New(fault.Unauthenticated, "Unauthorized")
-	}
+	d, err := s.speaking(r, r.PathValue("uuid"))
 	if err != nil {
 		return err
 	}

@@ -110,6 +110,50 @@ func (s *Server) composed(r *http.Request, d fleet.Device) (body []byte, etag st
 	return body, tagOf(body), poll, nil
 }
 
+// fleetTarget answers what a device of a fleet should be that has nothing of its own, keyed by the fleet's uuid
+// (protocol §2.1): what tools put into an image in advance.
+func (s *Server) fleetTarget(w http.ResponseWriter, r *http.Request) error {
+	refused := fault.New(fault.Unauthenticated, "Unauthorized")
+	actor, err := s.Auth.Request(r)
+	if err != nil {
+		return err
+	}
+	f, err := s.Store.FleetByUUID(r.Context(), r.PathValue("uuid"))
+	if fault.Is(err, fault.NotFound) {
+		return refused
+	}
+	if err != nil {
+		return err
+	}
+	if mine := (actor.Kind == fleet.DeviceActor || actor.Kind == fleet.FleetActor) && actor.Fleet == f.ID; !mine {
+		if err := s.Auth.May(r.Context(), actor, f.ID, fleet.Operator); fault.Is(err, fault.NotFound) || fault.Is(err, fault.Denied) {
+			return refused
+		} else if err != nil {
+			return err
+		}
+	}
+	d := fleet.Device{UUID: f.UUID, Name: f.Name, Fleet: f.ID}
+	if commit := r.URL.Query().Get("releaseUuid"); commit != "" {
+		release, found, err := s.Store.Succeeded(r.Context(), f.ID, commit)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return refused
+		}
+		d.Pin = release.ID
+	}
+	t, _, err := s.targetOf(r, d)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(wire.Target{f.UUID: t})
+	if err != nil {
+		return err
+	}
+	return answerTarget(w, r, body, tagOf(body))
+}
+
 // targetOf is a device's target, and how often the device is to ask.
 func (s *Server) targetOf(r *http.Request, d fleet.Device) (t wire.DeviceTarget, poll int64, err error) {
 	parts, err := s.Store.Parts(r.Context(), d)
@@ -124,7 +168,7 @@ func (s *Server) targetOf(r *http.Request, d fleet.Device) (t wire.DeviceTarget,
 
 // tagOf is the ETag of a body, weak as balena's are.
 func tagOf(body []byte) string {
-	sum := sha1.Sum(body) // as above
+	sum := sha1.Sum(body)
 	return `W/"` + strconv.FormatInt(int64(len(body)), 16) + "-" + base64.RawStdEncoding.EncodeToString(sum[:]) + `"`
 }
 
@@ -168,10 +212,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
 		return fault.Wrap(fault.Invalid, err, err.Error())
 	}
 	for uuid, said := range in {
-		d, err := s.itself(r, uuid)
-		if fault.Is(err, fault.NotFound) {
-			return fault.New(fault.Unauthenticated, "Unauthorized")
-		}
+		d, err := s.speaking(r, uuid)
 		if err != nil {
 			return err
 		}
@@ -187,13 +228,22 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// observe records what a device said of itself and tells who watches, but for what changes all the time.
+// observe records what a device said of itself and tells who watches.
 func (s *Server) observe(r *http.Request, d fleet.Device, o store.Observation) error {
 	if err := s.Store.Observe(r.Context(), d, o); err != nil {
 		return err
 	}
 	s.Hub.Heard(d, 0)
 	s.Hub.Reported(d.Fleet)
+	if said := news(o); len(said) > 0 {
+		said["uuid"] = d.UUID
+		s.tell(d, "device.state", said)
+	}
+	return nil
+}
+
+// news is what of an observation an event tells: not what changes all the time.
+func news(o store.Observation) map[string]any {
 	said := map[string]any{}
 	for _, column := range []string{
 		"status", "os_version", "os_variant", "supervisor_version", "ip_address", "mac_address", "provisioning_state",
@@ -211,19 +261,13 @@ func (s *Server) observe(r *http.Request, d fleet.Device, o store.Observation) e
 	}
 	if o.Apps {
 		images := make([]map[string]any, 0, len(o.Installs))
-		for _, i := range o.Installs {
+		byImage := func(a, b store.Install) int { return strings.Compare(a.Location, b.Location) }
+		for _, i := range slices.SortedFunc(slices.Values(o.Installs), byImage) {
 			images = append(images, map[string]any{"image": i.Location, "commit": i.Commit, "status": i.Status, "download_progress": i.Progress})
 		}
-		slices.SortFunc(images, func(a, b map[string]any) int {
-			return strings.Compare(a["image"].(string), b["image"].(string))
-		})
 		said["images"] = images
 	}
-	if len(said) > 0 {
-		said["uuid"] = d.UUID
-		s.tell(d, "device.state", said)
-	}
-	return nil
+	return said
 }
 
 // tell publishes something that happened to a device.

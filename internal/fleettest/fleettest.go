@@ -4,7 +4,6 @@
 package fleettest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -17,9 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -47,93 +44,6 @@ func Build(dir string) (Binaries, error) {
 		}
 	}
 	return b, nil
-}
-
-// environ is the environment without what the person who runs the tests has set for a server of theirs.
-func environ() []string {
-	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DUNLIN_") })
-}
-
-// process is a program that can be killed and started again.
-type process struct {
-	t    testing.TB
-	name string
-	args []string
-	env  []string
-
-	mu    sync.Mutex
-	cmd   *exec.Cmd
-	ended chan struct{}
-	log   bytes.Buffer
-}
-
-func (p *process) start() {
-	p.t.Helper()
-	cmd := exec.Command(p.args[0], p.args[1:]...)
-	cmd.Env = append(environ(), p.env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	r, w, err := os.Pipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
-		p.t.Fatalf("start %s: %v", p.name, err)
-	}
-	w.Close()
-	ended := make(chan struct{})
-	p.mu.Lock()
-	p.cmd, p.ended = cmd, ended
-	p.mu.Unlock()
-	go func() {
-		defer close(ended)
-		in := bufio.NewScanner(r)
-		in.Buffer(nil, 1<<20)
-		for in.Scan() {
-			p.mu.Lock()
-			p.log.WriteString(in.Text() + "\n")
-			p.mu.Unlock()
-		}
-		cmd.Wait() // how it ended is the test's business
-		r.Close()
-	}()
-}
-
-// stop sends a signal and waits for the end.
-func (p *process) stop(s syscall.Signal) {
-	p.t.Helper()
-	p.mu.Lock()
-	cmd, ended := p.cmd, p.ended
-	p.mu.Unlock()
-	if cmd == nil {
-		return
-	}
-	cmd.Process.Signal(s) // it may have ended by itself
-	select {
-	case <-ended:
-	case <-time.After(patience):
-		cmd.Process.Kill() // as above
-		p.t.Errorf("%s did not end after %s", p.name, s)
-	}
-}
-
-// text is everything the program has said.
-func (p *process) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
-}
-
-// show writes the program's last lines into the test's log when the test has failed.
-func (p *process) show() {
-	if !p.t.Failed() {
-		return
-	}
-	text := p.text()
-	if len(text) > 6000 {
-		text = "…" + text[len(text)-6000:]
-	}
-	p.t.Logf("%s said:\n%s", p.name, text)
 }
 
 // Email and Password are the first user's, who is called admin.
@@ -266,93 +176,6 @@ func (s *Server) in(stdin string, args ...string) string {
 	return string(out)
 }
 
-// Project is a git repository that is pushed to a server.
-type Project struct {
-	s   *Server
-	dir string
-}
-
-// Project makes a repository with these files and the server as the remote dunlin.
-func (s *Server) Project(files map[string]string) *Project {
-	s.t.Helper()
-	p := &Project{s: s, dir: s.t.TempDir()}
-	p.git("init", "-q", "-b", "main")
-	p.git("remote", "add", "dunlin", "ssh://git@"+s.SSH+"/admin/porch.git")
-	p.Commit(files)
-	return p
-}
-
-// Commit writes files and commits everything; it returns the first 32 digits of the commit, the release's name.
-func (p *Project) Commit(files map[string]string) string {
-	p.s.t.Helper()
-	for name, text := range files {
-		path := filepath.Join(p.dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			p.s.t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-			p.s.t.Fatal(err)
-		}
-	}
-	p.git("add", "-A")
-	p.git("-c", "user.name=Test", "-c", "user.email=test@example.com", "commit", "-q", "--allow-empty", "-m", "change")
-	return p.Head()
-}
-
-// Head is the name of the release that a push now makes.
-func (p *Project) Head() string {
-	p.s.t.Helper()
-	return strings.TrimSpace(p.git("rev-parse", "HEAD"))[:32]
-}
-
-func (p *Project) git(args ...string) string {
-	p.s.t.Helper()
-	return run(p.s.t, p.dir, p.env(), "git", args...)
-}
-
-func (p *Project) env() []string {
-	return []string{"GIT_CONFIG_GLOBAL=/dev/null", "GIT_SSH_COMMAND=ssh -i " + filepath.Join(p.s.dir, "id") +
-		" -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"}
-}
-
-// Push pushes main and returns what the pusher sees.
-func (p *Project) Push(options ...string) string {
-	p.s.t.Helper()
-	out, err := p.TryPush(nil, options...)
-	if err != nil {
-		p.s.t.Fatalf("git push: %v\n%s", err, out)
-	}
-	return out
-}
-
-// TryPush is Push for one that may be refused. line, if not nil, is called with every line as it comes.
-func (p *Project) TryPush(line func(string), options ...string) (string, error) {
-	p.s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "git", append(append([]string{"push"}, options...), "dunlin", "main")...)
-	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), p.env()...)
-	r, w, err := os.Pipe()
-	if err != nil {
-		p.s.t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
-		p.s.t.Fatal(err)
-	}
-	w.Close()
-	var all strings.Builder
-	in := bufio.NewScanner(r)
-	in.Buffer(nil, 1<<20)
-	for in.Scan() {
-		all.WriteString(in.Text() + "\n")
-		if line != nil {
-			line(in.Text())
-		}
-	}
-	return all.String(), cmd.Wait()
-}
-
 // Agent is an agent process on an engine: a device.
 type Agent struct {
 	process
@@ -469,19 +292,6 @@ func Eventually(t testing.TB, what string, holds func() error) {
 	t.Fatalf("waited in vain until %s: %v", what, err)
 }
 
-func run(t testing.TB, dir string, env []string, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, out, stderr.String())
-	}
-	return string(out)
-}
-
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -490,20 +300,4 @@ func freeAddress(t testing.TB) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-func rss(t testing.TB, pid int) int64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range strings.Split(string(text), "\n") {
-		var kb int64
-		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kb); n == 1 {
-			return kb << 10
-		}
-	}
-	t.Fatal("no VmRSS")
-	return 0
 }

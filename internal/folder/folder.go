@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -57,7 +56,7 @@ type entry struct {
 func Read(dir string, o Options) (*Folder, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return nil, fault.New(fault.NotFound, "cannot read the folder: "+reason(err))
+		return nil, fault.New(fault.NotFound, "cannot read the folder: "+dir+": "+reason(err))
 	}
 	if !info.IsDir() {
 		return nil, fault.Newf(fault.Invalid, "%s is not a folder", dir)
@@ -78,9 +77,10 @@ type walk struct {
 
 // folder adds what is in a folder.
 func (w *walk) folder(name string, r *rules, above verdict) error {
-	list, err := os.ReadDir(filepath.Join(w.dir, filepath.FromSlash(name)))
+	dir := filepath.Join(w.dir, filepath.FromSlash(name))
+	list, err := os.ReadDir(dir)
 	if err != nil {
-		return fault.New(fault.Invalid, "cannot read the folder: "+reason(err)).WithHint("leave it out with a .dockerignore")
+		return fault.New(fault.Invalid, "cannot read the folder: "+dir+": "+reason(err)).WithHint("leave it out with a .dockerignore")
 	}
 	for _, d := range list {
 		below := path.Join(name, d.Name())
@@ -247,7 +247,7 @@ func (f *Folder) write(w *tar.Writer, e entry) error {
 func reason(err error) string {
 	var p *fs.PathError
 	if errors.As(err, &p) {
-		return fmt.Sprintf("%s: %s", p.Path, p.Err)
+		return p.Err.Error()
 	}
 	return err.Error()
 }

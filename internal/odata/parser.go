@@ -193,14 +193,10 @@ func (p *parser) maybeLiteral() (l Literal, ok bool, err error) {
 		p.at += len(w)
 		return Literal{}, true, nil
 	case "datetime", "date", "datetimeoffset":
-		if p.at+len(w) >= len(p.text) || p.text[p.at+len(w)] != '\'' {
-			return l, false, nil
-		}
 		begin := p.at
-		p.at += len(w)
-		s, err := p.quoted()
-		if err != nil {
-			return l, true, err
+		s, ok, err := p.prefixed(w)
+		if !ok || err != nil {
+			return l, ok, err
 		}
 		t, err := ParseTime(s)
 		if err != nil {
@@ -208,14 +204,10 @@ func (p *parser) maybeLiteral() (l Literal, ok bool, err error) {
 		}
 		return Literal{t}, true, nil
 	case "duration":
-		if p.at+len(w) >= len(p.text) || p.text[p.at+len(w)] != '\'' {
-			return l, false, nil
-		}
 		begin := p.at
-		p.at += len(w)
-		s, err := p.quoted()
-		if err != nil {
-			return l, true, err
+		s, ok, err := p.prefixed(w)
+		if !ok || err != nil {
+			return l, ok, err
 		}
 		d, ok := parseDuration(s)
 		if !ok {
@@ -224,6 +216,16 @@ func (p *parser) maybeLiteral() (l Literal, ok bool, err error) {
 		return Literal{d}, true, nil
 	}
 	return l, false, nil
+}
+
+// prefixed takes WORD'TEXT'. ok is false if no text follows the word, and then nothing is taken.
+func (p *parser) prefixed(word string) (text string, ok bool, err error) {
+	if end := p.at + len(word); end >= len(p.text) || p.text[end] != '\'' {
+		return "", false, nil
+	}
+	p.at += len(word)
+	text, err = p.quoted()
+	return text, true, err
 }
 
 // durations is what parseDuration reads; there is at least one digit.

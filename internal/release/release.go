@@ -57,7 +57,7 @@ type Pipeline struct {
 	once  sync.Once
 	slots chan struct{} // a place for each image being built
 
-	background sync.WaitGroup // builds that Start began
+	background sync.WaitGroup // sources between their arrival and the end of their releases
 
 	mu        sync.Mutex
 	queues    map[int64]chan struct{} // one place per fleet
@@ -80,7 +80,7 @@ func (pl *Pipeline) Stop() {
 	}
 }
 
-// Wait returns when the builds that Start began are over. It is called after Stop.
+// Wait returns when what Push and Start took of folders is over. It is called after Stop.
 func (pl *Pipeline) Wait() { pl.background.Wait() }
 
 // Cancel breaks off the build of a release that somebody has marked as cancelled. A release that is not being built

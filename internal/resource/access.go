@@ -152,11 +152,7 @@ func pointed(r *resource, q *odata.Query) bool {
 	if q.Key != nil {
 		return true
 	}
-	parts, ok := q.Filter.(odata.And)
-	if !ok {
-		parts = odata.And{q.Filter}
-	}
-	return slices.ContainsFunc(parts, func(x odata.Expr) bool {
+	return slices.ContainsFunc(conditions(q), func(x odata.Expr) bool {
 		var to odata.Path
 		switch x := x.(type) {
 		case odata.Compare:
@@ -281,11 +277,7 @@ func names(q *odata.Query, name string) bool {
 			return true
 		}
 	}
-	parts, ok := q.Filter.(odata.And)
-	if !ok {
-		parts = odata.And{q.Filter}
-	}
-	for _, x := range parts {
+	for _, x := range conditions(q) {
 		e, ok := x.(odata.Compare)
 		if !ok || e.Op != "eq" {
 			continue
@@ -297,4 +289,12 @@ func names(q *odata.Query, name string) bool {
 		}
 	}
 	return false
+}
+
+// conditions are what the filter of q says of all rows that it asks for.
+func conditions(q *odata.Query) []odata.Expr {
+	if all, ok := q.Filter.(odata.And); ok {
+		return all
+	}
+	return []odata.Expr{q.Filter}
 }

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"maps"
@@ -136,8 +137,10 @@ func (w *change) audit(ctx context.Context) error {
 			return err
 		}
 	}
-	entry.Row, entry.Details = 0, maps.Clone(entry.Details)
-	for _, at := range slices.SortedFunc(maps.Keys(more), func(a, b placed) int { return int(a.fleet - b.fleet) }) {
+	entry.Row = 0
+	for _, at := range slices.SortedFunc(maps.Keys(more), func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.organization, b.organization), cmp.Compare(a.fleet, b.fleet))
+	}) {
 		entry.Organization, entry.Fleet, entry.Details["rows"] = at.organization, at.fleet, more[at]
 		if err := store.AddAudit(ctx, w.tx, entry); err != nil {
 			return err

@@ -170,10 +170,8 @@ func newFleet(ctx context.Context, w *change) error {
 		if err := fleet.CheckFleetUUID(given.(string)); err != nil {
 			return err
 		}
-	} else {
-		if w.columns["uuid"], err = newUUID(); err != nil {
-			return err
-		}
+	} else if w.columns["uuid"], err = newUUID(); err != nil {
+		return err
 	}
 	switch w.named("is_of__class", "fleet") {
 	case "fleet", "app", "block":
@@ -281,8 +279,8 @@ func installService(ctx context.Context, w *change) error {
 // nameService is the rule of a service's variables: the service comes by its id, or by fleet and name.
 func nameService(ctx context.Context, w *change) error {
 	if w.verb == create {
-		name, fleetID := w.text("service_name"), int64(0)
-		fleetID, _ = w.id("application")
+		name := w.text("service_name")
+		fleetID, _ := w.id("application")
 		delete(w.body, "service_name")
 		delete(w.body, "application")
 		if _, ok := w.body["service"]; !ok {

@@ -105,14 +105,7 @@ func empty(name string, fields []field, navs ...nav) resource {
 	fields = append([]field{{"id", number, "", "", 0}, {"created_at", moment, "", "", 0}, {"modified_at", moment, "", "", 0}}, fields...)
 	var columns []string
 	for _, f := range fields {
-		kind := "BIGINT"
-		switch f.kind {
-		case text:
-			kind = "TEXT"
-		case boolean:
-			kind = "BOOLEAN"
-		}
-		columns = append(columns, "CAST(NULL AS "+kind+") AS "+f.column())
+		columns = append(columns, f.kind.null()+" AS "+f.column())
 	}
 	return resource{
 		name: name, virtual: true, table: "(SELECT " + strings.Join(columns, ", ") + " WHERE FALSE)",

@@ -107,7 +107,7 @@ func people() []resource {
 			},
 			asks: []field{{"username", text, "", "", onCreate}},
 			access: []grant{
-				{who: user, may: read, rows: "{t}.fleet IN " + fleetsOf(fleet.Observer)},
+				{who: user, may: read, rows: "{t}.fleet IN " + myFleets},
 				{who: user, may: create | update | remove, rows: "{t}.fleet IN " + fleetsOf(fleet.Owner)},
 				{who: user, may: remove, rows: "{t}.user_id = {me}"},
 			},
@@ -117,7 +117,7 @@ func people() []resource {
 		{
 			// The cross of users and the fleets they may look at; a caller sees only himself in it.
 			name: "user__has_direct_access_to__application", virtual: true,
-			table: "(SELECT a.id, {me} AS user_id FROM " + fleetsOf(fleet.Observer) + " a)",
+			table: "(SELECT a.id, {me} AS user_id FROM " + myFleets + " a)",
 			fields: []field{
 				{"user is_directly_accessible_by__user", ref, "user_id", "user", 0},
 				{"has_direct_access_to__application application", ref, "id", "application", 0},
@@ -166,7 +166,7 @@ func teams() []resource {
 				{"application_membership_role", ref, "role", "application_membership_role", mandatory},
 			},
 			access: []grant{
-				{who: user, may: read, rows: "{t}.fleet IN " + fleetsOf(fleet.Observer)},
+				{who: user, may: read, rows: "{t}.fleet IN " + myFleets},
 				{who: user, may: create | update | remove, rows: "{t}.fleet IN " + fleetsOf(fleet.Owner) +
 					" AND {t}.team IN (SELECT m.id FROM teams m WHERE m.organization IN " + organizationsOf(fleet.Owner) + ")"},
 			},
@@ -237,8 +237,8 @@ func keys() []resource {
 			},
 			access: []grant{
 				{who: known, may: read, rows: "{t}.id = {actor}"},
-				{who: user, may: read, rows: "{t}.id IN (SELECT o.actor FROM fleets o WHERE o.id IN " + fleetsOf(fleet.Observer) + ")"},
-				{who: user, may: read, rows: "{t}.id IN (SELECT o.actor FROM devices o WHERE o.fleet IN " + fleetsOf(fleet.Observer) + ")"},
+				{who: user, may: read, rows: "{t}.id IN (SELECT o.actor FROM fleets o WHERE o.id IN " + myFleets + ")"},
+				{who: user, may: read, rows: "{t}.id IN (SELECT o.actor FROM devices o WHERE o.fleet IN " + myFleets + ")"},
 			},
 		},
 		{

@@ -2,8 +2,6 @@ package resource
 
 import (
 	"slices"
-
-	"github.com/dunlin/dunlin/internal/fleet"
 )
 
 // V6 is the model by the names of /v6, which old supervisors, the scripts of old balenaOS and old SDKs call (protocol
@@ -33,7 +31,7 @@ func tableV6() []resource {
 			r.add(field{"depends_on__application", ref, "NULL", "application", 0})
 			mine := *r
 			mine.name = "my_application"
-			mine.access = []grant{{who: user, may: read, rows: "{t}.id IN " + fleetsOf(fleet.Observer)}}
+			mine.access = []grant{{who: user, may: read, rows: "{t}.id IN " + myFleets}}
 			all = append(all, mine)
 		}
 	}

@@ -155,7 +155,7 @@ var indexed = regexp.MustCompile(`^([^\[\]]+)\[(\d{0,4})\]$`)
 
 // arrays gives parameters of the form name[0]=a&name[1]=b the plain form name=a&name=b, in the order of their indices.
 func arrays(query string) string {
-	if !strings.ContainsAny(query, "[") && !strings.Contains(strings.ToLower(query), "%5b") {
+	if !strings.Contains(query, "[") && !strings.Contains(strings.ToLower(query), "%5b") {
 		return query
 	}
 	type pair struct {

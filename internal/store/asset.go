@@ -41,14 +41,7 @@ func (db *DB) SetAsset(ctx context.Context, by fleet.Actor, id int64, a fleet.As
 
 // AssetFiles are the files that release assets have, by the SHA-256 of their content.
 func (db *DB) AssetFiles(ctx context.Context) (map[string]bool, error) {
-	rows, err := db.reader.QueryContext(ctx, `SELECT blob FROM release_assets WHERE blob IS NOT NULL`)
-	if err != nil {
-		return nil, fmt.Errorf("list release assets: %w", err)
-	}
-	sums, err := collect(rows, func(rows *sql.Rows) (sum string, err error) {
-		err = rows.Scan(&sum)
-		return sum, err
-	})
+	sums, err := column[string](db.reader.QueryContext(ctx, `SELECT blob FROM release_assets WHERE blob IS NOT NULL`))
 	if err != nil {
 		return nil, fmt.Errorf("list release assets: %w", err)
 	}

@@ -45,7 +45,7 @@ func Architecture(ctx context.Context, tx *sql.Tx, deviceType int64) (slug strin
 
 // Architectures are those of the devices of a fleet.
 func Architectures(ctx context.Context, tx *sql.Tx, fleetID int64) ([]string, error) {
-	all, err := texts(tx.QueryContext(ctx, `
+	all, err := column[string](tx.QueryContext(ctx, `
 		SELECT DISTINCT a.slug FROM devices d JOIN device_types t ON t.id = d.device_type
 		JOIN cpu_architectures a ON a.id = t.cpu_architecture WHERE d.fleet = $1 ORDER BY a.slug`, fleetID))
 	if err != nil {
@@ -150,7 +150,7 @@ func ServiceIn(ctx context.Context, tx *sql.Tx, id int64) (u ServiceUse, err err
 	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*)`+releases, id).Scan(&u.Releases); err != nil {
 		return u, fmt.Errorf("load service %d: %w", id, err)
 	}
-	all, err := texts(tx.QueryContext(ctx, `SELECT r.composition`+releases+` AND r.status IN ('running', 'success')`, id))
+	all, err := column[string](tx.QueryContext(ctx, `SELECT r.composition`+releases+` AND r.status IN ('running', 'success')`, id))
 	if err != nil {
 		return u, fmt.Errorf("load service %d: %w", id, err)
 	}
@@ -286,11 +286,8 @@ func Unpinned(ctx context.Context, tx *sql.Tx, fleetID int64) (devices []int64, 
 	if !pinned {
 		return nil, true, nil
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT id FROM devices WHERE fleet = $1 AND pinned_release IS NULL ORDER BY id`, fleetID)
+	devices, err = column[int64](tx.QueryContext(ctx, `SELECT id FROM devices WHERE fleet = $1 AND pinned_release IS NULL ORDER BY id`, fleetID))
 	if err != nil {
-		return nil, false, fmt.Errorf("list devices of fleet %d: %w", fleetID, err)
-	}
-	if devices, err = collect(rows, func(rows *sql.Rows) (id int64, err error) { return id, rows.Scan(&id) }); err != nil {
 		return nil, false, fmt.Errorf("list devices of fleet %d: %w", fleetID, err)
 	}
 	return devices, false, nil
@@ -359,12 +356,4 @@ func EndRelease(ctx context.Context, tx *sql.Tx, release int64, status fleet.Sta
 		return fmt.Errorf("end release %d: %w", release, err)
 	}
 	return nil
-}
-
-// texts reads the only column of rows.
-func texts(rows *sql.Rows, err error) ([]string, error) {
-	if err != nil {
-		return nil, err
-	}
-	return collect(rows, func(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) })
 }

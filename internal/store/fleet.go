@@ -47,13 +47,9 @@ func (db *DB) FleetByUUID(ctx context.Context, uuid string) (fleet.Fleet, error)
 
 // FleetIDs are the ids of all fleets that people own: the catalog's host systems have nothing to push to.
 func (db *DB) FleetIDs(ctx context.Context) ([]int64, error) {
-	rows, err := db.reader.QueryContext(ctx, `
+	all, err := column[int64](db.reader.QueryContext(ctx, `
 		SELECT f.id FROM fleets f JOIN organizations o ON o.id = f.organization
-		WHERE NOT f.is_host OR o.handle <> $1 ORDER BY f.id`, HostOrganization)
-	if err != nil {
-		return nil, fmt.Errorf("list fleets: %w", err)
-	}
-	all, err := collect(rows, func(rows *sql.Rows) (id int64, err error) { return id, rows.Scan(&id) })
+		WHERE NOT f.is_host OR o.handle <> $1 ORDER BY f.id`, HostOrganization))
 	if err != nil {
 		return nil, fmt.Errorf("list fleets: %w", err)
 	}
@@ -70,20 +66,8 @@ func (db *DB) RememberRoot(ctx context.Context, fleetID int64, root string) erro
 
 // BuildVariables are the build arguments that a fleet gives all its builds.
 func (db *DB) BuildVariables(ctx context.Context, fleetID int64) (map[string]string, error) {
-	rows, err := db.reader.QueryContext(ctx, `SELECT name, value FROM build_variables WHERE fleet = $1`, fleetID)
+	all, err := pairs(db.reader.QueryContext(ctx, `SELECT name, value FROM build_variables WHERE fleet = $1`, fleetID))
 	if err != nil {
-		return nil, fmt.Errorf("load build variables of fleet %d: %w", fleetID, err)
-	}
-	defer rows.Close()
-	all := map[string]string{}
-	for rows.Next() {
-		var name, value string
-		if err := rows.Scan(&name, &value); err != nil {
-			return nil, fmt.Errorf("load build variables of fleet %d: %w", fleetID, err)
-		}
-		all[name] = value
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("load build variables of fleet %d: %w", fleetID, err)
 	}
 	return all, nil

@@ -72,17 +72,10 @@ func (db *DB) SetTags(ctx context.Context, by fleet.Actor, device fleet.Device, 
 
 // HostKeys are the SSH keys of all who may enter the hosts of a fleet's devices: those who operate them.
 func (db *DB) HostKeys(ctx context.Context, fleetID int64) ([]string, error) {
-	rows, err := db.reader.QueryContext(ctx, `
+	keys, err := column[string](db.reader.QueryContext(ctx, `
 		SELECT k.public_key FROM ssh_keys k
 		WHERE k.user_id IN (SELECT a.user_id FROM fleet_access a WHERE a.fleet = $1 AND a.rank >= $2) ORDER BY k.id`,
-		fleetID, int64(fleet.Operator))
-	if err != nil {
-		return nil, fmt.Errorf("load SSH keys of fleet %d: %w", fleetID, err)
-	}
-	keys, err := collect(rows, func(rows *sql.Rows) (key string, err error) {
-		err = rows.Scan(&key)
-		return key, err
-	})
+		fleetID, int64(fleet.Operator)))
 	if err != nil {
 		return nil, fmt.Errorf("load SSH keys of fleet %d: %w", fleetID, err)
 	}

@@ -11,15 +11,12 @@ import (
 
 // What a change of people and their organizations needs beyond its own row, inside the transaction of that change.
 
-// FreeHandle is wanted, or with a number after it if an organization or a user has that name: a user's name is the
-// handle of an organization too, if not now then when there is one.
+// FreeHandle is wanted, or with a number after it if an organization or a user has that name.
 func FreeHandle(ctx context.Context, tx *sql.Tx, wanted string) (string, error) {
 	handle := wanted
 	for n := 2; ; n++ {
 		var taken bool
-		if err := tx.QueryRowContext(ctx, `
-			SELECT EXISTS (SELECT 1 FROM organizations WHERE handle = $1) OR EXISTS (SELECT 1 FROM users WHERE username = $1)`,
-			handle).Scan(&taken); err != nil {
+		if err := tx.QueryRowContext(ctx, `SELECT `+nameTaken, handle).Scan(&taken); err != nil {
 			return "", fmt.Errorf("look for handle %s: %w", handle, err)
 		}
 		if !taken {
@@ -31,13 +28,9 @@ func FreeHandle(ctx context.Context, tx *sql.Tx, wanted string) (string, error) 
 
 // RenameFleets gives the fleets of an organization the slugs that its handle makes, and returns them.
 func RenameFleets(ctx context.Context, tx *sql.Tx, organization, now int64) ([]int64, error) {
-	rows, err := tx.QueryContext(ctx, `
+	fleets, err := column[int64](tx.QueryContext(ctx, `
 		UPDATE fleets SET modified_at = $1, slug = (SELECT o.handle FROM organizations o WHERE o.id = $2) || '/' || lower(name)
-		WHERE organization = $2 RETURNING id`, now, organization)
-	if err != nil {
-		return nil, fmt.Errorf("rename fleets of organization %d: %w", organization, err)
-	}
-	fleets, err := collect(rows, func(rows *sql.Rows) (id int64, err error) { return id, rows.Scan(&id) })
+		WHERE organization = $2 RETURNING id`, now, organization))
 	if err != nil {
 		return nil, fmt.Errorf("rename fleets of organization %d: %w", organization, err)
 	}

@@ -37,8 +37,8 @@ func FinalizeRelease(ctx context.Context, tx *sql.Tx, release int64, now int64) 
 }
 
 // FollowLatest moves the target of a fleet that tracks the latest to its newest release that is successful, final,
-// valid and passing its tests, or to none if it has none. The newest is the one that was begun last (protocol §5.3). moved is false if the fleet does not track the latest, or
-// the target is there already.
+// valid and passing its tests, or to none if it has none. The newest is the one that was begun last (protocol §5.3).
+// moved is false if the fleet does not track the latest, or the target is there already.
 func FollowLatest(ctx context.Context, tx *sql.Tx, fleet int64, now int64) (moved bool, err error) {
 	done, err := tx.ExecContext(ctx, `
 		WITH latest AS (

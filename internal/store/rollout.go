@@ -88,6 +88,17 @@ func (db *DB) Retarget(ctx context.Context, r fleet.Release) (moved bool, err er
 	return moved, nil
 }
 
+// column reads the only column of rows.
+func column[T any](rows *sql.Rows, err error) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	return collect(rows, func(rows *sql.Rows) (v T, err error) {
+		err = rows.Scan(&v)
+		return v, err
+	})
+}
+
 // collect reads all rows with scan and closes them.
 func collect[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) ([]T, error) {
 	defer rows.Close()

@@ -59,11 +59,7 @@ func Open(ctx context.Context, address string) (*DB, error) {
 // Attach opens a database that a server uses, perhaps at this moment, and changes nothing about its schema: one that
 // is not at the newest is refused.
 func Attach(ctx context.Context, address string) (*DB, error) {
-	scheme, path, found := strings.Cut(address, "://")
-	if !found {
-		scheme, path = "sqlite", address
-	}
-	if scheme == "sqlite" {
+	if scheme, path := split(address); scheme == "sqlite" {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fault.Wrap(fault.NotFound, err, "there is no database "+path).
 				WithHint("say where the server keeps it, with --data or --database; the first start of the server makes it")
@@ -76,17 +72,24 @@ func Attach(ctx context.Context, address string) (*DB, error) {
 type prepare func(ctx context.Context, dialect goose.Dialect, db *sql.DB) error
 
 func connect(ctx context.Context, address string, prepare prepare) (*DB, error) {
-	scheme, path, found := strings.Cut(address, "://")
-	switch {
-	case !found:
-		return openSQLite(ctx, address, prepare)
-	case scheme == "sqlite":
+	scheme, path := split(address)
+	switch scheme {
+	case "sqlite":
 		return openSQLite(ctx, path, prepare)
-	case scheme == "postgres", scheme == "postgresql":
+	case "postgres", "postgresql":
 		return openPostgres(ctx, address, prepare)
 	}
 	return nil, fault.Newf(fault.Invalid, "there is no database of the kind %q", scheme).
 		WithHint("give the path of a file for SQLite, or postgres://user@host/database")
+}
+
+// split is the scheme of an address, and what follows it; what has none is the path of an SQLite file.
+func split(address string) (scheme, path string) {
+	scheme, path, found := strings.Cut(address, "://")
+	if !found {
+		return "sqlite", address
+	}
+	return scheme, path
 }
 
 // Dialect is the engine this database is of.

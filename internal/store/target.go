@@ -38,7 +38,7 @@ func parts(ctx context.Context, tx *sql.Tx, p *fleet.Parts) error {
 		{&p.FleetConfig, `SELECT name, value FROM fleet_config_variables WHERE fleet = $1`, p.Fleet.ID},
 		{&p.DeviceConfig, `SELECT name, value FROM device_config_variables WHERE device = $1`, p.Device.ID},
 	} {
-		if *v.into, err = pairs(ctx, tx, v.query, v.id); err != nil {
+		if *v.into, err = pairs(tx.QueryContext(ctx, v.query, v.id)); err != nil {
 			return err
 		}
 	}
@@ -62,9 +62,9 @@ func parts(ctx context.Context, tx *sql.Tx, p *fleet.Parts) error {
 	}
 	for i := range p.Services {
 		s := &p.Services[i]
-		if s.DeviceVariables, err = pairs(ctx, tx, `
+		if s.DeviceVariables, err = pairs(tx.QueryContext(ctx, `
 			SELECT v.name, v.value FROM device_service_variables v JOIN service_installs si ON si.id = v.service_install
-			WHERE si.service = $1 AND si.device = $2`, s.Image.Service, p.Device.ID); err != nil {
+			WHERE si.service = $1 AND si.device = $2`, s.Image.Service, p.Device.ID)); err != nil {
 			return err
 		}
 	}
@@ -103,7 +103,7 @@ func systems(ctx context.Context, tx *sql.Tx, device, devicesOf int64) (all []fl
 			FROM fleets f WHERE f.id = $1`, r.Fleet).Scan(&s.IsHost, &s.Class, &s.Updater); err != nil {
 			return nil, err
 		}
-		if s.Variables, err = pairs(ctx, tx, `SELECT name, value FROM fleet_variables WHERE fleet = $1`, r.Fleet); err != nil {
+		if s.Variables, err = pairs(tx.QueryContext(ctx, `SELECT name, value FROM fleet_variables WHERE fleet = $1`, r.Fleet)); err != nil {
 			return nil, err
 		}
 		if s.Services, err = releaseParts(ctx, tx, r, devicesOf); err != nil {
@@ -148,24 +148,23 @@ func releaseParts(ctx context.Context, tx *sql.Tx, r fleet.Release, devicesOf in
 		return nil, err
 	}
 	for i, link := range links {
-		if all[i].Labels, err = pairs(ctx, tx, `SELECT label_name, value FROM image_labels WHERE release_image = $1`, link); err != nil {
+		if all[i].Labels, err = pairs(tx.QueryContext(ctx, `SELECT label_name, value FROM image_labels WHERE release_image = $1`, link)); err != nil {
 			return nil, err
 		}
-		if all[i].ServiceLabels, err = pairs(ctx, tx, `SELECT label_name, value FROM service_labels WHERE service = $1`, all[i].Image.Service); err != nil {
+		if all[i].ServiceLabels, err = pairs(tx.QueryContext(ctx, `SELECT label_name, value FROM service_labels WHERE service = $1`, all[i].Image.Service)); err != nil {
 			return nil, err
 		}
-		if all[i].ServiceVariables, err = pairs(ctx, tx, `SELECT name, value FROM service_variables WHERE service = $1`, all[i].Image.Service); err != nil {
+		if all[i].ServiceVariables, err = pairs(tx.QueryContext(ctx, `SELECT name, value FROM service_variables WHERE service = $1`, all[i].Image.Service)); err != nil {
 			return nil, err
 		}
-		if all[i].ImageVariables, err = pairs(ctx, tx, `SELECT name, value FROM image_variables WHERE release_image = $1`, link); err != nil {
+		if all[i].ImageVariables, err = pairs(tx.QueryContext(ctx, `SELECT name, value FROM image_variables WHERE release_image = $1`, link)); err != nil {
 			return nil, err
 		}
 	}
 	return all, nil
 }
 
-func pairs(ctx context.Context, tx *sql.Tx, query string, args ...any) (map[string]string, error) {
-	rows, err := tx.QueryContext(ctx, query, args...)
+func pairs(rows *sql.Rows, err error) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}

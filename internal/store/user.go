@@ -103,9 +103,7 @@ func addUser(ctx context.Context, tx *sql.Tx, now int64, n NewUser) (fleet.User,
 		now, n.Username).Scan(&organization); err != nil {
 		return u, err
 	}
-	if _, err = tx.ExecContext(ctx, `
-		INSERT INTO organization_memberships (created_at, modified_at, user_id, organization, role)
-		SELECT $1, $1, $2, $3, id FROM roles WHERE name = 'owner'`, now, u.ID, organization); err != nil {
+	if err := AddOwner(ctx, tx, u.ID, organization, now); err != nil {
 		return u, err
 	}
 	itself := fleet.Actor{Kind: fleet.UserActor, Actor: u.Actor, ID: u.ID, Name: u.Username, Address: n.By.Address}
@@ -127,12 +125,15 @@ func addUser(ctx context.Context, tx *sql.Tx, now int64, n NewUser) (fleet.User,
 	return u, err
 }
 
+// nameTaken: a user or an organization is called $1. A user's name is the handle of an organization too, if not now then
+// when there is one.
+const nameTaken = `(EXISTS (SELECT 1 FROM users WHERE username = $1) OR EXISTS (SELECT 1 FROM organizations WHERE handle = $1))`
+
 // free says in a person's words that a name or an email is taken.
 func free(ctx context.Context, tx *sql.Tx, n NewUser) error {
 	var name, email bool
-	if err := tx.QueryRowContext(ctx, `
-		SELECT EXISTS (SELECT 1 FROM users WHERE username = $1) OR EXISTS (SELECT 1 FROM organizations WHERE handle = $1),
-			EXISTS (SELECT 1 FROM users WHERE email = $2)`, n.Username, nullText(n.Email)).Scan(&name, &email); err != nil {
+	if err := tx.QueryRowContext(ctx, `SELECT `+nameTaken+`, EXISTS (SELECT 1 FROM users WHERE email = $2)`,
+		n.Username, nullText(n.Email)).Scan(&name, &email); err != nil {
 		return fmt.Errorf("look for %s: %w", n.Username, err)
 	}
 	switch {
@@ -146,9 +147,7 @@ func free(ctx context.Context, tx *sql.Tx, n NewUser) error {
 
 // NameTaken reports whether a user or an organization has a name.
 func (db *DB) NameTaken(ctx context.Context, name string) (taken bool, err error) {
-	if err := db.reader.QueryRowContext(ctx, `
-		SELECT EXISTS (SELECT 1 FROM users WHERE username = $1) OR EXISTS (SELECT 1 FROM organizations WHERE handle = $1)`,
-		name).Scan(&taken); err != nil {
+	if err := db.reader.QueryRowContext(ctx, `SELECT `+nameTaken, name).Scan(&taken); err != nil {
 		return false, fmt.Errorf("look for %s: %w", name, err)
 	}
 	return taken, nil

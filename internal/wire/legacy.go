@@ -78,12 +78,9 @@ type LegacyInstall struct {
 
 // ParseLegacyReport decodes a report in that form, within the same bounds as ParseReport.
 func ParseLegacyReport(body io.Reader) (r LegacyReport, err error) {
-	b, err := io.ReadAll(io.LimitReader(body, MaxReport+1))
+	b, err := bounded(body, MaxReport)
 	if err != nil {
 		return r, fmt.Errorf("read report: %w", err)
-	}
-	if len(b) > MaxReport {
-		return r, fmt.Errorf("report is over %d bytes", MaxReport)
 	}
 	var in struct {
 		Local json.RawMessage `json:"local"`
@@ -157,12 +154,9 @@ func (r *LegacyReport) apps(local map[string]json.RawMessage) error {
 
 // ParseTags decodes the body of PATCH /device/v3/tags: tags by device uuid, nil for one that is to go.
 func ParseTags(body io.Reader) (map[string]map[string]*string, error) {
-	b, err := io.ReadAll(io.LimitReader(body, MaxReport+1))
+	b, err := bounded(body, MaxReport)
 	if err != nil {
 		return nil, fmt.Errorf("read tags: %w", err)
-	}
-	if len(b) > MaxReport {
-		return nil, fmt.Errorf("the tags are over %d bytes", MaxReport)
 	}
 	var tags map[string]map[string]*string
 	if err := json.NewDecoder(bytes.NewReader(b)).Decode(&tags); err != nil {
@@ -178,7 +172,7 @@ func ParseTags(body io.Reader) (map[string]map[string]*string, error) {
 // are not of the shape are left out, as in a stream.
 func ParseLogLines(body io.Reader) ([]LogLine, error) {
 	const lines = 10
-	b, err := io.ReadAll(io.LimitReader(body, lines*MaxLogLine+1))
+	b, err := bounded(body, lines*MaxLogLine)
 	if err != nil {
 		return nil, fmt.Errorf("read log lines: %w", err)
 	}

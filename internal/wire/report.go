@@ -136,12 +136,9 @@ func (r DeviceReport) UpdateStatus() UpdateStatus {
 // ParseReport decodes a report, drops what it does not know, cuts over-long texts and clamps numbers, so that
 // what it returns fits the database. It never panics, whatever the bytes.
 func ParseReport(body io.Reader) (Report, error) {
-	b, err := io.ReadAll(io.LimitReader(body, MaxReport+1))
+	b, err := bounded(body, MaxReport)
 	if err != nil {
 		return nil, fmt.Errorf("read report: %w", err)
-	}
-	if len(b) > MaxReport {
-		return nil, fmt.Errorf("report is over %d bytes", MaxReport)
 	}
 	var r Report
 	dec := json.NewDecoder(bytes.NewReader(b))
@@ -188,6 +185,15 @@ func (d *DeviceReport) tidy() {
 		clamp(n, -1<<31, 1<<31-1)
 	}
 	clamp(d.Provisioning.Value, 0, 100)
+}
+
+// bounded reads a body of at most that many bytes.
+func bounded(body io.Reader, most int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(body, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("it is over %d bytes", most)
+	}
+	return b, err
 }
 
 func clamp(n *int64, low, high int64) {
