@@ -4,10 +4,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 AGENTS := amd64 arm64 armv7 armv6
 
-.PHONY: help demo test build agents lint clean
+.PHONY: help demo test build agents lint bench-delta clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## git push to a running container, on this machine, on real parts
 	@scripts/demo
@@ -26,6 +26,9 @@ bin/dunlin-agent-linux-%: FORCE
 
 lint: ## formatting, vet, staticcheck, shellcheck
 	@scripts/lint
+
+bench-delta: ## measure deltas beside other tools, and write docs/performance.md; takes hours
+	@scripts/bench-delta
 
 clean: ## remove what was built
 	rm -rf bin

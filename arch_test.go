@@ -32,7 +32,20 @@ var house = map[string]room{
 	"internal/odata": {rooms: "fault", testGuests: "rapid cmp"},
 	"internal/plan":  {rooms: "engine", testGuests: "rapid cmp"},
 
+	// Words: the difference between two images.
+	"internal/delta":          {rooms: "delta/code delta/entropy delta/literal delta/match delta/member delta/residue delta/tarfile", testGuests: "cmp rapid"},
+	"internal/delta/code":     {rooms: "delta/entropy delta/match", testGuests: "rapid cmp"},
+	"internal/delta/entropy":  {testGuests: "rapid"},
+	"internal/delta/literal":  {rooms: "delta/entropy", testGuests: "rapid"},
+	"internal/delta/match":    {testGuests: "rapid"},
+	"internal/delta/member":   {rooms: "delta/entropy", testGuests: "rapid"},
+	"internal/delta/librsync": {testGuests: "rapid"},
+	"internal/delta/stock":    {rooms: "delta delta/librsync", guests: "compress"},
+	"internal/delta/tarfile":  {rooms: "delta/entropy", testGuests: "cmp rapid"},
+	"internal/delta/residue":  {rooms: "delta/entropy", testGuests: "rapid"},
+
 	// Instruments: one technology each.
+	"internal/archive":             {rooms: "fault", guests: "compress", testGuests: "cmp"},
 	"internal/store":               {rooms: "fault fleet", guests: "sqlite pgx goose", tests: "store/storetest", testGuests: "cmp"},
 	"internal/store/storetest":     {rooms: "store"},
 	"internal/resource":            {rooms: "fault fleet odata store", tests: "store/storetest", testGuests: "cmp rapid"},
@@ -44,21 +57,24 @@ var house = map[string]room{
 	"internal/asset":               {rooms: "fault", testGuests: "rapid"},
 	"internal/trust":               {rooms: "fault", guests: "renameio"},
 	"internal/engine":              {},
-	"internal/engine/dockerengine": {rooms: "engine", guests: "moby-client moby-api moby-errdefs", tests: "engine/enginetest", testGuests: "gcr"},
-	"internal/engine/enginetest":   {rooms: "engine"},
+	"internal/engine/dockerengine": {rooms: "engine", guests: "moby-client moby-api moby-errdefs", tests: "archive engine/enginetest", testGuests: "gcr"},
+	"internal/engine/enginetest":   {rooms: "archive engine"},
 
 	// Work: instruments put to a purpose.
-	"internal/auth":    {rooms: "fault fleet store", guests: "crypto jwt renameio", tests: "store/storetest", testGuests: "cmp rapid"},
-	"internal/hub":     {rooms: "fleet store"},
-	"internal/release": {rooms: "fault fleet wire store build hub", guests: "sync", tests: "store/storetest", testGuests: "gcr"},
-	"internal/agent":   {rooms: "fault wire plan engine", guests: "renameio sys sync", tests: "engine/enginetest engine/dockerengine", testGuests: "cmp"},
+	"internal/auth":     {rooms: "fault fleet store", guests: "crypto jwt renameio", tests: "store/storetest", testGuests: "cmp rapid"},
+	"internal/hub":      {rooms: "fleet store"},
+	"internal/deltajob": {rooms: "delta delta/stock fault fleet registry store", guests: "compress sync", tests: "store/storetest"},
+	"internal/release":  {rooms: "fault fleet wire store build hub", guests: "sync", tests: "store/storetest", testGuests: "gcr"},
+	"internal/delivery": {rooms: "archive delta engine", guests: "sys", tests: "engine/enginetest engine/dockerengine fleettest", testGuests: "gcr"},
+	"internal/agent":    {rooms: "fault wire plan engine delivery", guests: "renameio sys sync", tests: "delta engine/enginetest engine/dockerengine", testGuests: "cmp"},
 
 	// Front doors: they translate.
 	"internal/route":      {testGuests: "rapid"},
-	"internal/deviceapi":  {rooms: "fault wire fleet store auth hub logs route", tests: "store/storetest"},
+	"internal/deviceapi":  {rooms: "fault wire fleet store auth hub logs route", tests: "deltajob store/storetest"},
 	"internal/api":        {rooms: "fault fleet wire auth asset hub release resource odata route", tests: "build hub logs store store/storetest", testGuests: "cmp gcr"},
-	"internal/cli":        {rooms: "fault client folder", guests: "cobra term crypto", tests: "asset api auth build fleet hub logs release resource store store/storetest wire", testGuests: "testscript cmp gcr"},
+	"internal/cli":        {rooms: "archive client delta delta/stock fault folder", guests: "cobra term crypto", tests: "asset api auth build fleet hub logs release resource store store/storetest wire", testGuests: "testscript cmp gcr"},
 	"client":              {rooms: "", testGuests: "cmp"},
+	"internal/deltabench": {},
 	"internal/fleettest":  {rooms: "store/storetest"},
 	"internal/balenatest": {tests: "fleettest", testGuests: "cmp"},
 
@@ -88,6 +104,7 @@ var guests = map[string]string{
 	"grpc":         "google.golang.org/grpc",
 	"fsutil":       "github.com/tonistiigi/fsutil",
 	"distribution": "github.com/distribution/distribution/v3",
+	"compress":     "github.com/klauspost/compress",
 	"logrus":       "github.com/sirupsen/logrus",
 	"dockerignore": "github.com/moby/patternmatcher",
 	"prometheus":   "github.com/prometheus/client_golang",

@@ -9,6 +9,8 @@
 //   - internal/registry keeps the images; internal/auth made the token that let the builder push them.
 //   - internal/release marks the release a success and moves the fleet's target; internal/hub tells waiting devices to
 //     look again (a number, never content).
+//   - internal/deltajob has the differences made between what devices run and what they are to run, each by internal/delta
+//     in a process of its own, and finds them for devices that ask.
 //   - internal/deviceapi answers a device's question "what should I be?" with what internal/fleet composed.
 //   - On the device, internal/agent looks (internal/engine), decides (internal/plan), acts and reports; its binary is
 //     cmd/dunlin-agent.

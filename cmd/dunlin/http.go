@@ -46,7 +46,7 @@ func (s *server) table(working context.Context) route.Table {
 		"/v2/":                    s.counted(s.current(s.registry)),
 		"/git/":                   s.source,
 	}
-	maps.Copy(table, (&deviceapi.Server{Store: s.db, Auth: s.auth, Hub: s.hub, Logs: s.logs, Log: s.log}).Routes())
+	maps.Copy(table, (&deviceapi.Server{Store: s.db, Auth: s.auth, Hub: s.hub, Logs: s.logs, Log: s.log, Deltas: askDelta{s.deltas}}).Routes())
 	people := &api.API{
 		Model: s.model, Auth: s.auth, Logs: s.logs, Keys: s.db, Log: s.log,
 		Builder: s.pipeline, Fetch: s.pipeline.Builder.Fetch,
@@ -55,7 +55,7 @@ func (s *server) table(working context.Context) route.Table {
 	s.model.AssetLink = people.AssetLink
 	maps.Copy(table, people.Routes())
 	for _, pattern := range []string{
-		"GET /device/v3/{uuid}/state", "POST /device/v2/{uuid}/log-stream", "GET /device/v2/{uuid}/logs", "POST /v3/build", "GET /events",
+		"GET /device/v3/{uuid}/state", "POST /device/v2/{uuid}/log-stream", "GET /device/v2/{uuid}/logs", "POST /v3/build", "GET /events", "GET /api/v3/delta",
 	} {
 		table[pattern] = until(working, table[pattern])
 	}
@@ -134,8 +134,31 @@ func (s *server) counted(h http.Handler) http.Handler {
 		s.metrics.registrySent(c.bytes)
 		if uuid := subject(r); fleet.CheckDeviceUUID(uuid) == nil {
 			s.hub.Sent(uuid, c.bytes)
+			if repository, digest, ok := sentWhole(r, c); ok {
+				s.deltas.Sent(repository, digest)
+			}
 		}
 	})
+}
+
+// sentWhole is what an answer of the registry has sent to its end, if it has: a part counts that is the last.
+func sentWhole(r *http.Request, c *counter) (repository, digest string, ok bool) {
+	repository, digest, ok = strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/blobs/")
+	if !ok {
+		repository, digest, ok = strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/manifests/")
+	}
+	length, err := strconv.ParseInt(c.Header().Get("Content-Length"), 10, 64)
+	if !ok || err != nil || c.bytes != length {
+		return "", "", false
+	}
+	if c.status == http.StatusPartialContent {
+		part, whole, _ := strings.Cut(strings.TrimPrefix(c.Header().Get("Content-Range"), "bytes "), "/")
+		_, last, _ := strings.Cut(part, "-")
+		to, err := strconv.ParseInt(last, 10, 64)
+		size, err2 := strconv.ParseInt(whole, 10, 64)
+		ok = err == nil && err2 == nil && to == size-1
+	}
+	return repository, digest, ok
 }
 
 // subject is who the registry's token was made for. The registry has checked the token: it answered with content.

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/dunlin/dunlin/internal/cli"
+	"github.com/dunlin/dunlin/internal/deltajob"
 	"github.com/dunlin/dunlin/internal/source"
 )
 
@@ -17,6 +18,9 @@ const hookCommand = "git-hook"
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == hookCommand {
 		os.Exit(source.Hook(os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	if len(os.Args) > 1 && os.Args[1] == deltajob.Command {
+		os.Exit(deltajob.Work(os.Stdin, os.Stdout, os.Stderr, deltajob.Makers()))
 	}
 	root := cli.New(version)
 	root.AddCommand(serverCommand())

@@ -22,6 +22,11 @@ type metrics struct {
 	releases *prometheus.CounterVec
 	builds   prometheus.Histogram
 	sent     prometheus.Counter
+
+	deltaSeconds prometheus.Histogram
+	deltaEnded   *prometheus.CounterVec
+	deltaMade    prometheus.Counter
+	deltaSaved   prometheus.Counter
 }
 
 func newMetrics(h *hub.Hub) *metrics {
@@ -36,8 +41,17 @@ func newMetrics(h *hub.Hub) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.5, 2, 13)}),
 		sent: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dunlin_registry_sent_bytes_total", Help: "Bytes of manifests and layers sent by the registry."}),
+		deltaSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "dunlin_delta_duration_seconds", Help: "What making a delta took, whatever came of it.",
+			Buckets: prometheus.ExponentialBuckets(0.1, 2, 15)}),
+		deltaEnded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dunlin_delta_ended_total", Help: "Attempts to make a delta that ended, by what became of it; waiting: it is tried again."}, []string{"status"}),
+		deltaMade: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dunlin_delta_made_bytes_total", Help: "Bytes of the deltas that were made."}),
+		deltaSaved: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dunlin_delta_saved_bytes_total", Help: "Bytes that devices did not fetch because they fetched a delta."}),
 	}
-	m.registry.MustRegister(m.requests, m.releases, m.builds, m.sent,
+	m.registry.MustRegister(m.requests, m.releases, m.builds, m.sent, m.deltaSeconds, m.deltaEnded, m.deltaMade, m.deltaSaved,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "dunlin_hub_online_devices", Help: "Devices that count as online."},
 			func() float64 { return float64(h.Count()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -52,6 +66,16 @@ func (m *metrics) releaseEnded(status fleet.Status, took time.Duration) {
 	m.releases.WithLabelValues(string(status)).Inc()
 	m.builds.Observe(took.Seconds())
 }
+
+func (m *metrics) deltaAttempted(d fleet.Delta, took time.Duration) {
+	m.deltaSeconds.Observe(took.Seconds())
+	m.deltaEnded.WithLabelValues(string(d.Status)).Inc()
+	if d.Status == fleet.DeltaReady {
+		m.deltaMade.Add(float64(d.Artifact.Size))
+	}
+}
+
+func (m *metrics) deltaSavedBytes(bytes int64) { m.deltaSaved.Add(float64(bytes)) }
 
 func (m *metrics) registrySent(bytes int64) { m.sent.Add(float64(bytes)) }
 

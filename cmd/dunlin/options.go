@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,6 +38,13 @@ type options struct {
 	engine       string
 	goCommand    string
 	buildTimeout time.Duration
+	deltaJobs    int
+	deltaSpace   string
+	deltaBytes   int64 // deltaSpace, read
+	deltaMemory  string
+	memoryBytes  int64 // deltaMemory, read
+	deltaTimeout time.Duration
+	deltaWait    time.Duration
 	adminUser    string
 	adminEmail   string
 	adminPass    string
@@ -74,6 +83,11 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.engine, "engine", "", "Docker Engine that builds Dockerfiles, for example unix:///var/run/docker.sock (default: DOCKER_HOST, or the local one)")
 	f.StringVar(&o.goCommand, "go", "go", "Go command that builds Go modules without a Dockerfile")
 	f.DurationVar(&o.buildTimeout, "build-timeout", time.Hour, "how long the build of one image may take")
+	f.IntVar(&o.deltaJobs, "delta-jobs", 1, "how many deltas are made at the same time; 0 makes none")
+	f.StringVar(&o.deltaSpace, "delta-space", "20GB", "room on the disk for deltas; those that were not used for the longest time make room for others (0: no bound)")
+	f.StringVar(&o.deltaMemory, "delta-memory", "1GB", "memory that making one delta may use, roughly")
+	f.DurationVar(&o.deltaTimeout, "delta-timeout", 30*time.Minute, "how long making one delta may take")
+	f.DurationVar(&o.deltaWait, "delta-wait", 45*time.Second, "how long a device that asks for a delta that is being made is kept waiting before it is told to ask again")
 	f.StringVar(&o.adminUser, "admin-user", "admin", "name of the first user, made at the first start")
 	f.StringVar(&o.adminEmail, "admin-email", "", "email address of the first user")
 	f.StringVar(&o.adminPass, "admin-password", "", "password of the first user (default: one is made and printed once); better set by "+envPrefix+"ADMIN_PASSWORD")
@@ -252,10 +266,64 @@ func (o *options) check() error {
 	if o.proxyNets, err = networks(o.proxies); err != nil {
 		return err
 	}
+	if err := o.checkDeltas(); err != nil {
+		return err
+	}
 	if o.buildTimeout < minTimeout || o.buildTimeout > maxTimeout {
 		return fault.Newf(fault.Invalid, "--build-timeout is %s", o.buildTimeout).WithHint(fmt.Sprintf("give %s to %s", minTimeout, maxTimeout))
 	}
 	return nil
+}
+
+// Bounds of the settings of deltas.
+const (
+	maxDeltaJobs    = 64
+	minDeltaMemory  = 128_000_000
+	minDeltaTimeout = 10 * time.Second
+	maxDeltaTimeout = 24 * time.Hour
+	maxDeltaWait    = 55 * time.Second // a stock supervisor gives up after 59
+)
+
+func (o *options) checkDeltas() (err error) {
+	if o.deltaBytes, err = parseBytes("--delta-space", o.deltaSpace); err != nil {
+		return err
+	}
+	if o.memoryBytes, err = parseBytes("--delta-memory", o.deltaMemory); err != nil {
+		return err
+	}
+	switch {
+	case o.deltaJobs < 0 || o.deltaJobs > maxDeltaJobs:
+		return fault.Newf(fault.Invalid, "--delta-jobs is %d", o.deltaJobs).WithHint(fmt.Sprintf("give 0 to %d", maxDeltaJobs))
+	case o.memoryBytes < minDeltaMemory:
+		return fault.Newf(fault.Invalid, "--delta-memory is %s", o.deltaMemory).WithHint("give 128MB or more")
+	case o.deltaTimeout < minDeltaTimeout || o.deltaTimeout > maxDeltaTimeout:
+		return fault.Newf(fault.Invalid, "--delta-timeout is %s", o.deltaTimeout).WithHint(fmt.Sprintf("give %s to %s", minDeltaTimeout, maxDeltaTimeout))
+	case o.deltaWait < 0 || o.deltaWait > maxDeltaWait:
+		return fault.Newf(fault.Invalid, "--delta-wait is %s", o.deltaWait).WithHint(fmt.Sprintf("give 0s to %s", maxDeltaWait))
+	}
+	return nil
+}
+
+// parseBytes reads a number of bytes as people write it: 500MB, 20GB, 1GiB, or without a unit.
+func parseBytes(flag, text string) (int64, error) {
+	number, unit := strings.TrimSpace(text), int64(1)
+	for _, u := range []struct {
+		name string
+		n    int64
+	}{
+		{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+		{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
+	} {
+		if len(number) > len(u.name) && strings.EqualFold(number[len(number)-len(u.name):], u.name) {
+			number, unit = strings.TrimSpace(number[:len(number)-len(u.name)]), u.n
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/unit {
+		return 0, fault.Newf(fault.Invalid, "%s is %q, which is no number of bytes", flag, text).WithHint("for example 500MB or 20GB")
+	}
+	return n * unit, nil
 }
 
 // networks reads addresses and networks.

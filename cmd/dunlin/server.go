@@ -20,6 +20,7 @@ import (
 	"github.com/dunlin/dunlin/internal/asset"
 	"github.com/dunlin/dunlin/internal/auth"
 	"github.com/dunlin/dunlin/internal/build"
+	"github.com/dunlin/dunlin/internal/deltajob"
 	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/hub"
@@ -91,6 +92,7 @@ type server struct {
 	metrics  *metrics
 	assets   *asset.Store
 	teller   *teller
+	deltas   *deltajob.Jobs
 }
 
 // serve runs the server until ctx ends.
@@ -109,6 +111,9 @@ func serve(ctx context.Context, o *options, out, errOut io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.db.Close()) }()
 	if err := s.pipeline.Recover(ctx); err != nil {
+		return err
+	}
+	if err := s.deltas.Recover(ctx); err != nil {
 		return err
 	}
 	seen, err := s.db.SeenSince(ctx, time.Now().Add(-remembered))
@@ -171,12 +176,27 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err := s.openSource(ctx); err != nil {
 		return err
 	}
+	if err := s.openDeltas(); err != nil {
+		return err
+	}
 	s.model = resource.New(s.db)
 	s.model.SSHFingerprint = auth.ParseSSHKey
 	s.model.Location = s.pipeline.NewLocation
 	s.model.Changed = s.changed
-	s.model.Wrote = s.teller.wrote
-	s.pipeline.Moved = s.teller.moved
+	s.model.Wrote = func(w resource.Write) {
+		s.teller.wrote(w)
+		if w.Resource == "delta" {
+			s.deltas.Poke()
+		}
+	}
+	s.pipeline.Moved = func(r fleet.Release) {
+		s.teller.moved(r)
+		s.deltas.Poke()
+	}
+	if s.deltaJobs > 0 {
+		s.model.DeltaFormats, s.pipeline.DeltaFormat = s.deltas.Formats, s.deltas.Formats[0]
+	}
+	s.model.DeltasGone = s.deltas.Gone
 	s.model.Cancelled = s.pipeline.Cancel
 	s.model.DevicesGone = s.devicesGone
 	s.model.Created = func(ctx context.Context, id int64, _ string) error { return s.source.Create(ctx, id) }
@@ -301,6 +321,7 @@ func (s *server) onPushed(ctx context.Context, p source.Push, out io.Writer) {
 
 // changed tells devices to look again after something they are made of was written.
 func (s *server) changed(fleetID int64, devices []int64) {
+	s.deltas.Poke()
 	if len(devices) == 0 {
 		s.hub.LookAgain(fleetID)
 		return
@@ -348,6 +369,7 @@ func (s *server) run(ctx context.Context, web, git net.Listener) error {
 	g.Go(func() error { return s.teller.Run(working) })
 	g.Go(func() error { return s.logs.Run(working) })
 	g.Go(func() error { return s.pipeline.Run(working) })
+	g.Go(func() error { return s.deltas.Run(working) })
 	g.Go(func() error { return s.collect(working) })
 	if s.identity != nil {
 		s.identity.Log = s.log
@@ -414,7 +436,7 @@ func (s *server) serveHTTP(h *http.Server, l net.Listener) error {
 	return h.ServeTLS(l, "", "")
 }
 
-// collect removes images and release assets that nobody refers to, once a day.
+// collect removes deltas, images and release assets that nobody refers to, once a day.
 func (s *server) collect(ctx context.Context) error {
 	day := time.NewTicker(24 * time.Hour)
 	defer day.Stop()
@@ -423,6 +445,9 @@ func (s *server) collect(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-day.C:
+		}
+		if err := s.deltas.Collect(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("deltas not collected; tried again tomorrow", "err", err)
 		}
 		keep, err := s.db.ImageRepositories(ctx)
 		if err == nil {

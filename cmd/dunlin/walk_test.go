@@ -436,6 +436,11 @@ func TestEveryCallOfTheWalkIsLetInForSomebody(t *testing.T) {
 	h := newHall(t)
 	calls, bodies := h.calls()
 	application := h.actor(`SELECT actor FROM fleets WHERE id = $1`, h.fleet)
+	registryToken := func() string {
+		var got struct{ Token string }
+		h.json(h.session(), "GET", "/auth/v1/token?service=dunlin.test:8080&scope=registry:catalog:*", "", &got)
+		return got.Token
+	}
 	for _, call := range calls {
 		method, target, _ := strings.Cut(call, " ")
 		switch {
@@ -449,7 +454,7 @@ func TestEveryCallOfTheWalkIsLetInForSomebody(t *testing.T) {
 		var last string
 		in := slices.ContainsFunc([]string{
 			h.session(), h.key(h.user.Actor, fleet.RoleUser, time.Time{}), h.key(h.device.Actor, fleet.RoleDevice, time.Time{}),
-			h.key(application, fleet.RoleProvisioning, time.Time{}),
+			h.key(application, fleet.RoleProvisioning, time.Time{}), registryToken(),
 		}, func(token string) bool {
 			status, text := h.ask(method, target, bodies(call), "Bearer "+token)
 			last = fmt.Sprint(status, " ", text)

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/dunlin/dunlin/internal/delivery"
 	"github.com/dunlin/dunlin/internal/engine"
 	"github.com/dunlin/dunlin/internal/fault"
 )
@@ -44,6 +45,8 @@ type device struct {
 	server *server
 	ledger *ledger
 	host   *host
+	// delivery brings images; it is there once the device has its key.
+	delivery *delivery.Delivery
 
 	target   cell[*target] // nil until one is known
 	seen     cell[look]
@@ -75,6 +78,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	d.ledger = openLedger(a.Data, d.config.UUID, a.Log)
+	d.delivery = delivery.New(delivery.Options{
+		Dir: filepath.Join(a.Data, "delta"), Engine: a.Engine, Log: a.Log,
+		Server: delivery.Server{
+			URL: d.config.APIEndpoint, User: d.username(), Password: d.config.DeviceAPIKey, HTTP: d.server.http, UserAgent: d.userAgent(),
+		},
+	})
 	d.resume()
 	d.system("Agent starting")
 	g, ctx := errgroup.WithContext(ctx)
@@ -104,6 +113,9 @@ func (a *Agent) device(config Config) (*device, error) {
 	d.server = newServer(config.APIEndpoint, client, d.userAgent())
 	return d, nil
 }
+
+// username is who the device is to a registry.
+func (d *device) username() string { return "d_" + d.config.UUID }
 
 func (d *device) userAgent() string {
 	return fmt.Sprintf("dunlin-agent/%s (linux; %s)", cmp.Or(d.Version, "0"), cmp.Or(d.host.osVersion(), "unknown OS"))

@@ -64,6 +64,8 @@ type cloud struct {
 	register func(wire.Registration) (int, string)
 	devices  map[string]int64 // uuid → id, as the provisioning key sees them
 	keys     map[string]string
+	deltas   map[string]offered // by "BASE IMAGE"
+	asked    int                // questions for a delta
 }
 
 // sent is one report and when it came.
@@ -88,6 +90,9 @@ func newCloud(t *testing.T) *cloud {
 		fmt.Fprint(w, `{"d":[{"id":7,"slug":"admin/fleet1"}]}`)
 	})
 	mux.HandleFunc("POST /api-key/device/{id}/device-key", c.exchange)
+	mux.HandleFunc("GET /auth/v1/token", c.token)
+	mux.HandleFunc("GET /api/v3/delta", c.delta)
+	mux.HandleFunc("GET /v2/", c.blob)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		down := c.down

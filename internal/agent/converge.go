@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dunlin/dunlin/internal/delivery"
 	"github.com/dunlin/dunlin/internal/engine"
 	"github.com/dunlin/dunlin/internal/plan"
 )
@@ -85,6 +86,7 @@ func (d *device) converge(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer c.tries.Wait()
 	defer cancel()
+	c.tries.Go(func() { d.delivery.Recover(ctx) })
 	events := d.Engine.Events(ctx)
 	away := backoff{first: time.Second, most: 30 * time.Second}
 	for {
@@ -123,6 +125,7 @@ func (c *convergence) round(ctx context.Context, next *time.Duration) error {
 	t, _ := c.target.get()
 	if t != c.seen {
 		c.furnish(t)
+		c.delivery.Clean(t.images())
 	}
 	if t != c.seen && (c.seen == nil || !reflect.DeepEqual(t.plan, c.seen.plan)) {
 		// What failed for the old target may go well for the new one, but not because a server says the same again.
@@ -282,7 +285,7 @@ func (c *convergence) act(ctx context.Context, s plan.Step, t *target) error {
 	says := words(s, t)
 	var err error
 	if f, ok := s.(plan.Fetch); ok {
-		err = c.fetch(ctx, f.Image, says)
+		err = c.fetch(ctx, f, t, says)
 	} else {
 		says.start(c.device)
 		err = c.take(ctx, s, t)
@@ -300,7 +303,7 @@ func (c *convergence) act(ctx context.Context, s plan.Step, t *target) error {
 }
 
 // fetch brings an image when there is a slot for it.
-func (c *convergence) fetch(ctx context.Context, ref string, says sentences) error {
+func (c *convergence) fetch(ctx context.Context, f plan.Fetch, t *target, says sentences) error {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
@@ -308,18 +311,26 @@ func (c *convergence) fetch(ctx context.Context, ref string, says sentences) err
 		return ctx.Err()
 	}
 	says.start(c.device)
-	c.percent(ref, 0)
+	c.percent(f.Image, 0)
 	var who engine.Credentials
-	if plan.Pushed(ref) { // another registry is not to learn the device's key
-		who = engine.Credentials{Username: "d_" + c.config.UUID, Password: c.config.DeviceAPIKey}
+	if plan.Pushed(f.Image) { // another registry is not to learn the device's key
+		who = engine.Credentials{Username: c.username(), Password: c.config.DeviceAPIKey}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(stall, func() { cancel(errStalled) })
 	defer watchdog.Stop()
-	err := c.Engine.Pull(ctx, ref, who, func(percent int) {
-		watchdog.Reset(stall)
-		c.percent(ref, percent)
+	of := "delta for image '" + f.Image + "'"
+	err := c.delivery.Bring(ctx, delivery.Order{
+		Image: f.Image, Base: f.Base, Auth: who, Policy: t.deltas(),
+		Progress: func(percent int) {
+			watchdog.Reset(stall)
+			c.percent(f.Image, percent)
+		},
+		Offered: func(bytes int64) { c.system(fmt.Sprintf("Downloading %s (%d KiB)", of, (bytes+1023)>>10)) },
+		Failed: func(why error) {
+			c.system("Failed to download " + of + " due to '" + reason(why) + "'; downloading the whole image")
+		},
 	})
 	if err != nil && context.Cause(ctx) == errStalled {
 		return errStalled

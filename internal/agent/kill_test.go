@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -50,6 +51,10 @@ func (m *mortal) call(ctx context.Context, do func(context.Context) error) error
 
 func (m *mortal) Pull(ctx context.Context, ref string, auth engine.Credentials, progress func(int)) error {
 	return m.call(ctx, func(ctx context.Context) error { return m.Engine.Pull(ctx, ref, auth, progress) })
+}
+
+func (m *mortal) Load(ctx context.Context, archive io.Reader) error {
+	return m.call(ctx, func(ctx context.Context) error { return m.Engine.Load(ctx, archive) })
 }
 
 func (m *mortal) RemoveImage(ctx context.Context, ref string) error {

@@ -124,6 +124,8 @@ func (c *chromium) call(method string, params map[string]any, result any) {
 			c.trouble = append(c.trouble, string(text))
 		case said.Method == "Log.entryAdded" && entry.Level == "error" && !strings.Contains(entry.Text, "401"): // the refusal itself
 			c.trouble = append(c.trouble, entry.Text+" "+entry.URL)
+		case said.ID == c.n && said.Error != nil && method == "Runtime.evaluate" && strings.Contains(said.Error.Message, "navigated"):
+			return // the page went away while it was asked
 		case said.ID == c.n && said.Error != nil:
 			c.t.Fatalf("%s: %s", method, said.Error.Message)
 		case said.ID == c.n:

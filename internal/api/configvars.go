@@ -32,7 +32,7 @@ func (a *API) configVars(w http.ResponseWriter, r *http.Request, _ fleet.Actor) 
 		"configVarInvalidRegex": `/^\d|\W/`,
 		"whiteListedNames": both(
 			"APP_RESTART_POLICY", "APP_RESTART_RETRIES", "DEPENDENT_DEVICES_HOOK_ADDRESS", "OVERRIDE_LOCK",
-			"SUPERVISOR_CONNECTIVITY_CHECK", "SUPERVISOR_DELTA", "SUPERVISOR_DELTA_APPLY_TIMEOUT", "SUPERVISOR_DELTA_REQUEST_TIMEOUT",
+			"SUPERVISOR_CONNECTIVITY_CHECK", "SUPERVISOR_DELTA", "SUPERVISOR_DELTA_APPLY_TIMEOUT", "SUPERVISOR_DELTA_FALLBACK", "SUPERVISOR_DELTA_REQUEST_TIMEOUT",
 			"SUPERVISOR_DELTA_RETRY_COUNT", "SUPERVISOR_DELTA_RETRY_INTERVAL", "SUPERVISOR_DELTA_VERSION", "SUPERVISOR_DEVELOPMENT_MODE",
 			"SUPERVISOR_HANDOVER_TIMEOUT", "SUPERVISOR_HARDWARE_METRICS", "SUPERVISOR_INSTANT_UPDATE_TRIGGER", "SUPERVISOR_LOCAL_MODE",
 			"SUPERVISOR_LOG_CONTROL", "SUPERVISOR_PERSISTENT_LOGGING", "SUPERVISOR_POLL_INTERVAL",
@@ -70,10 +70,12 @@ func restarting(p property) property {
 
 // everyDevice are the variables of devices of every type, without prefix.
 var everyDevice = map[string]property{
-	"OVERRIDE_LOCK":                     flag("Whether updates are applied in spite of update locks", false),
-	"SUPERVISOR_CONNECTIVITY_CHECK":     flag("Whether the device checks that it reaches the server, and shows it by its light", true),
-	"SUPERVISOR_DELTA":                  flag("Whether updates travel as differences", false),
-	"SUPERVISOR_DELTA_APPLY_TIMEOUT":    count("Milliseconds that applying a difference may take; 0 is no limit", 0, 0),
+	"OVERRIDE_LOCK":                  flag("Whether updates are applied in spite of update locks", false),
+	"SUPERVISOR_CONNECTIVITY_CHECK":  flag("Whether the device checks that it reaches the server, and shows it by its light", true),
+	"SUPERVISOR_DELTA":               flag("Whether updates travel as differences; dunlin-agent has them unless this is 0", false),
+	"SUPERVISOR_DELTA_APPLY_TIMEOUT": count("Milliseconds that applying a difference may take; 0 is no limit", 0, 0),
+	"SUPERVISOR_DELTA_FALLBACK": {Type: "string", Description: "What follows a difference that failed: pull fetches the whole image, wait tries the difference again; dunlin-agent only", Default: "pull",
+		Enum: []string{"pull", "wait"}},
 	"SUPERVISOR_DELTA_REQUEST_TIMEOUT":  count("Milliseconds to wait for the answer to a request for a difference", 59000, 1),
 	"SUPERVISOR_DELTA_RETRY_COUNT":      count("How often a difference is asked for before the whole image is", 30, 0),
 	"SUPERVISOR_DELTA_RETRY_INTERVAL":   count("Milliseconds between two requests for a difference", 10000, 1),

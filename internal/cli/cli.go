@@ -69,7 +69,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	in(groupAccount, a.login(), a.logout(), a.whoami(), a.key(), a.apiKey(), a.organizations(), a.audit())
-	in(groupFleet, a.fleet(), a.device(), a.deviceType(), a.push(), a.release(), a.env(), a.tag(), a.logs(), a.events(), a.remote(), a.provisioningKey())
+	in(groupFleet, a.fleet(), a.device(), a.deviceType(), a.push(), a.release(), a.delta(), a.env(), a.tag(), a.logs(), a.events(), a.remote(), a.provisioningKey())
 	in(groupProgram, a.api(), a.completion(), a.manual(), a.versionCommand())
 	root.AddCommand(topics()...)
 	root.SetHelpCommandGroupID(groupProgram)

@@ -150,6 +150,7 @@ say what to do.`,
 DUNLIN_TOKEN     an API key or session token for it, instead of the saved one; a saved token is only ever
                  sent to the server that it came from
 DUNLIN_CA        a file with the root certificate of the server's own certificate authority
+DOCKER_HOST      the container engine whose images "dunlin delta create" and "apply" read by name
 XDG_CONFIG_HOME  where dunlin/config.json is kept; without it the system's folder for configuration
 NO_COLOR         if not empty, no colours; without a terminal there are none anyway`,
 		},
@@ -197,6 +198,10 @@ Of dunlin's own shape are these:
                key, name
   whoami       id, actorType, actorTypeId, username, email, url
   remote       name, url
+  delta create, delta apply
+               format, from, to (image IDs), bytes (of the delta), newBytes (of the layers it makes), cpuSeconds,
+               wallSeconds, peakMemory (bytes)
+  delta info   format, bytes, version, from, to, layers[] (diffId, size, kept), fromLayers[]
   provisioning-key create
                key, slug, expiry_date (null for never), command
 

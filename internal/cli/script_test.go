@@ -60,6 +60,25 @@ func TestScripts(t *testing.T) {
 			"hold": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Value("world").(*world).held.Store(true) // set above
 			},
+			// damage FILE [TEXT] turns bits in the middle of the file, or where it has the text.
+			"damage": func(ts *testscript.TestScript, _ bool, args []string) {
+				b, err := os.ReadFile(ts.MkAbs(args[0]))
+				ts.Check(err)
+				at := len(b) / 2
+				if len(args) > 1 {
+					at = strings.Index(string(b), args[1])
+				}
+				b[at] ^= 0x55
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+			},
+			// image FILE FOLDER... makes an archive of an image, each folder one of its layers.
+			"image": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(saveImage(ts.MkAbs(args[0]), absolute(ts, args[1:])...))
+			},
+			// delta ID STATUS SIZE REPLACES ends the making of a delta.
+			"delta": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Value("world").(*world).delta(args[0], args[1], args[2], args[3]) // set above
+			},
 			// log UUID SERVICE SECOND MESSAGE adds a line to a device's log.
 			"log": func(ts *testscript.TestScript, _ bool, args []string) {
 				second, err := strconv.ParseInt(args[2], 10, 64)
@@ -99,4 +118,12 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("exit code %d, want %s", got, args[0])
 	}
+}
+
+func absolute(ts *testscript.TestScript, names []string) []string {
+	var all []string
+	for _, name := range names {
+		all = append(all, ts.MkAbs(name))
+	}
+	return all
 }

@@ -61,6 +61,7 @@ func newWorld(t testing.TB, dir string) *world {
 	w.auth = &auth.Auth{Store: w.db, Keys: keys, Issuer: "test", Service: "test"}
 	w.model = resource.New(w.db)
 	w.model.SSHFingerprint = auth.ParseSSHKey
+	w.model.DeltaFormats = []string{"dunlin"}
 	w.assets, w.hub = &asset.Store{Dir: filepath.Join(dir, "assets")}, &hub.Hub{}
 	w.model.Wrote = func(e resource.Write) {
 		for f, devices := range e.Fleets {
@@ -252,6 +253,17 @@ func (w *world) observe(d fleet.Device, r fleet.Release, status string) {
 			"storage_usage": 1200, "storage_total": 29000,
 		},
 		Apps: true, Running: r.Commit, Installs: installs, UpdateStatus: "done",
+	}))
+}
+
+// delta ends the making of a delta.
+func (w *world) delta(id, status, size, replaces string) {
+	w.t.Helper()
+	w.must(w.db.Write(context.Background(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(`UPDATE deltas SET status = $1, size = CAST($2 AS BIGINT), replaces = CAST($3 AS BIGINT), manifest = $4,
+			reason = CASE WHEN $1 = 'useless' THEN 'it is not smaller' END WHERE id = CAST($5 AS BIGINT)`,
+			status, size, replaces, "sha256:"+strings.Repeat("e", 64), id)
+		return err
 	}))
 }
 

@@ -1,5 +1,5 @@
 // Package deviceapi translates what devices call over HTTP, balena's device protocol v3: registration, target,
-// report, log stream, registry token, OS configuration. It owns no rules: what a target is made of is fleet's, who
+// report, log stream, registry token, deltas, OS configuration. It owns no rules: what a target is made of is fleet's, who
 // may is auth's, what is known of live devices is hub's.
 package deviceapi
 
@@ -43,6 +43,8 @@ type Server struct {
 	Log   *slog.Logger
 	// LogsURL is where devices send their logs; "" is where they send everything else.
 	LogsURL string
+	// Deltas may be nil: then there are none.
+	Deltas Deltas
 }
 
 // Handler serves all routes of the device protocol.
@@ -62,6 +64,7 @@ func (s *Server) Routes() route.Table {
 		"PATCH /device/v2/{uuid}/state":     s.legacyReport,
 		"POST /device/v2/{uuid}/logs":       s.legacyLogs,
 		"GET /auth/v1/token":                s.token,
+		"GET /api/v3/delta":                 s.delta,
 		"GET /os/v1/config":                 s.osConfig,
 		"GET /access/v1/hostos/{uuid}":      s.hostKeys,
 	} {

@@ -6,6 +6,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 )
 
@@ -61,9 +62,23 @@ type Engine interface {
 	// fetch what the engine kept of the first. A reference that the registry does not know is ErrNotFound.
 	Pull(ctx context.Context, ref string, auth Credentials, progress func(percent int)) error
 
-	// RemoveImage removes ref and the layers nobody else uses. An image that a container uses, running or not, is an
-	// error; one that is not there is none.
+	// RemoveImage removes ref, or Loaded, and the layers nobody else uses. An image that a container uses, running or
+	// not, is an error; one that is not there is none.
 	RemoveImage(ctx context.Context, ref string) error
+
+	// Layers says what an image is made of: one that is here under that very reference, or Loaded. One that is not
+	// here is ErrNotFound. An engine that could not Load is errors.ErrUnsupported.
+	Layers(ctx context.Context, ref string) (Layers, error)
+	// Load takes in the image that archive holds, as package archive writes them, and names it Loaded, in place of
+	// what had that name. Layers that the engine has already, on the same ones below, may be missing from the archive.
+	// A Pull of a reference of the same image then asks the registry for its manifest alone. Where the engine has not
+	// what is missing, or a layer is not what its diff ID says, Load fails, or that Pull is as if there had been none.
+	// What archive fails with is what Load fails with, and there is then nothing loaded. Inspect does not show it. One
+	// Load at a time.
+	Load(ctx context.Context, archive io.Reader) error
+	// Export writes the image to w as an archive, with its config and all layers, which may be compressed. An image that
+	// is not here is ErrNotFound; of one that the engine has not kept in that form something may be missing.
+	Export(ctx context.Context, ref string, w io.Writer) error
 
 	// CreateNetwork makes a network; one of the same name is left as it is.
 	CreateNetwork(ctx context.Context, n Network) error
@@ -106,6 +121,9 @@ type Engine interface {
 	Events(ctx context.Context) <-chan struct{}
 }
 
+// Loaded is the name of an image that Load has taken in and no Pull has named yet.
+const Loaded = "dunlin.invalid/delivery:loaded"
+
 // MaxLine is the length in bytes of the longest Line.
 const MaxLine = 10_000
 
@@ -134,6 +152,17 @@ type Image struct {
 	ID         string   // sha256:… of its config
 	References []string // HOST/v2/HEX@sha256:… forms it can be named by, sorted
 	Size       int64    // bytes
+}
+
+// Layers are what an image is made of, the lowest first.
+type Layers struct {
+	// ID is sha256:… of the image's config, or "" where the engine does not know it.
+	ID string
+	// DiffIDs are the layers' own digests, nil where the engine does not know them.
+	DiffIDs []string
+	// Folders are where the engine has unpacked each layer, as overlayfs keeps what a layer adds or changes; nil where
+	// they cannot be read.
+	Folders []string
 }
 
 // Network is a bridge network.

@@ -175,6 +175,8 @@ func TestATargetIsWhatTheProtocolSays(t *testing.T) {
   "name": "calm-otter",
   "config": {
     "BALENA_HOST_CONFIG_gpu_mem": "32",
+    "RESIN_SUPERVISOR_DELTA": "1",
+    "RESIN_SUPERVISOR_DELTA_VERSION": "3",
     "RESIN_SUPERVISOR_INSTANT_UPDATE_TRIGGER": "true",
     "RESIN_SUPERVISOR_POLL_INTERVAL": "10000",
     "RESIN_SUPERVISOR_VPN_CONTROL": "false"

@@ -170,8 +170,12 @@ func labels(own, config map[string]string) map[string]string {
 }
 
 // standards are what a device is told where neither its fleet nor itself says otherwise, without prefix. There is no
-// VPN for it to connect to, and a device that tries all the same does nothing else for minutes.
-var standards = map[string]string{"SUPERVISOR_INSTANT_UPDATE_TRIGGER": "true", "SUPERVISOR_VPN_CONTROL": "false"}
+// VPN for it to connect to, and a device that tries all the same does nothing else for minutes. It asks for deltas, of the one
+// version that a stock supervisor and this server both know (protocol §4.4).
+var standards = map[string]string{
+	"SUPERVISOR_INSTANT_UPDATE_TRIGGER": "true", "SUPERVISOR_VPN_CONTROL": "false",
+	"SUPERVISOR_DELTA": "1", "SUPERVISOR_DELTA_VERSION": "3",
+}
 
 // Config is the config part of a target: the fleet's config variables overridden by the device's. It always says
 // how often to poll.

@@ -198,10 +198,11 @@ func (e *Engine) StartsPrivileged(binary string) (err error) {
 
 // Container is a container as the engine lists it.
 type Container struct {
-	ID     string `json:"Id"`
-	Image  string
-	State  string
-	Labels map[string]string
+	ID      string `json:"Id"`
+	Image   string
+	ImageID string
+	State   string
+	Labels  map[string]string
 }
 
 // Containers are the containers of a service, running or not.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -149,6 +150,25 @@ func (s *Server) Stop() { s.t.Helper(); s.stop(syscall.SIGTERM) }
 
 // RSS is the server's resident memory in bytes.
 func (s *Server) RSS() int64 { return rss(s.t, s.cmd.Process.Pid) }
+
+// DataFolder is the server's.
+func (s *Server) DataFolder() string { return s.data }
+
+// Administrator is a session of the first user.
+func (s *Server) Administrator() string {
+	s.t.Helper()
+	body := strings.NewReader(`{"username":"admin","password":"` + Password + `"}`)
+	resp, err := s.HTTP.Post(s.URL+"/login_", "application/json", body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	session, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		s.t.Fatalf("log in: %s %s %v", resp.Status, session, err)
+	}
+	return string(session)
+}
 
 // CLI runs the command line and returns what it prints; a failure fails the test.
 func (s *Server) CLI(args ...string) string { s.t.Helper(); return s.in("", args...) }

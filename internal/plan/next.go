@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dunlin/dunlin/internal/engine"
 )
@@ -145,9 +146,38 @@ func (d *desk) bring(s *service) {
 	if s.Strategy == DeleteThenDownload {
 		d.removeImages()
 	}
-	if !d.cur.Fetching[s.Container.Image] {
-		d.add(Fetch{s.Container.Image})
+	fetch := Fetch{s.Container.Image, d.base(s)}
+	twice := slices.ContainsFunc(d.steps, func(o Step) bool { return o.Subject() == fetch.Subject() })
+	if !d.cur.Fetching[fetch.Image] && !twice {
+		d.add(fetch)
 	}
+}
+
+// base is the image that the one of s most likely resembles: that of its newest predecessor, else one of the same
+// repository; none where the room of the old image is wanted for the new one.
+func (d *desk) base(s *service) string {
+	image := s.Container.Image
+	if s.Strategy == DeleteThenDownload {
+		return ""
+	}
+	fits := func(ref string) bool { return Pushed(image) && Pushed(ref) && Registry(ref) == Registry(image) }
+	base, made := "", time.Time{}
+	for _, c := range s.old {
+		if ref, ok := Present(d.cur.Images, c.Image); ok && fits(ref) && (base == "" || c.CreatedAt.After(made)) {
+			base, made = ref, c.CreatedAt
+		}
+	}
+	if base != "" {
+		return base
+	}
+	for _, i := range d.cur.Images {
+		for _, ref := range i.References {
+			if fits(ref) && location(ref) == location(image) && (base == "" || ref < base) {
+				base = ref
+			}
+		}
+	}
+	return base
 }
 
 // run starts and stops what is as it should be; whole says that the release may take over.
@@ -339,10 +369,15 @@ func Registry(ref string) string {
 	return host
 }
 
+// location is a reference without its digest.
+func location(ref string) string {
+	at, _, _ := strings.Cut(ref, "@")
+	return at
+}
+
 // Pushed reports whether ref is named as a release's images are, HOST/v2/HEX@DIGEST. Others were brought by others.
 func Pushed(ref string) bool {
-	location, _, _ := strings.Cut(ref, "@")
-	_, hex, ok := strings.Cut(location, "/v2/")
+	_, hex, ok := strings.Cut(location(ref), "/v2/")
 	if len(hex) > 32 && hex[32] == '-' {
 		hex = hex[:32]
 	}

@@ -36,6 +36,10 @@ func TestEachRoundTakesTheStepsThatAreRight(t *testing.T) {
 		return container("web", spec, image, status)
 	}
 	db := container("db", "s", one, engine.Running)
+	aged := func(c engine.Container, days int) engine.Container {
+		c.CreatedAt = time.Date(2026, 1, days, 0, 0, 0, 0, time.UTC)
+		return c
+	}
 	slow := web("s1", one, engine.Running)
 	slow.StopGrace = time.Minute
 	wantWeb := func(spec, image string) Service {
@@ -53,12 +57,12 @@ func TestEachRoundTakesTheStepsThatAreRight(t *testing.T) {
 		step []Step
 	}{
 		{
-			"an empty device fetches", engine.State{}, target(wantWeb("s1", one)), []Step{Fetch{one}},
+			"an empty device fetches", engine.State{}, target(wantWeb("s1", one)), []Step{Fetch{one, ""}},
 		},
 		{
 			"the old container runs on until the new image is here",
 			engine.State{Containers: []engine.Container{web("s1", one, engine.Running)}, Images: images(one)},
-			target(wantWeb("s1", two)), []Step{Fetch{two}},
+			target(wantWeb("s1", two)), []Step{Fetch{two, one}},
 		},
 		{
 			"the new container is made beside the old one",
@@ -94,12 +98,12 @@ func TestEachRoundTakesTheStepsThatAreRight(t *testing.T) {
 			"one service whose image does not come keeps all of the old release up",
 			engine.State{Containers: []engine.Container{db, web("s1", one, engine.Running)}, Images: images(one, two)},
 			target(Service{Name: "db", Container: container("db", "s", ref(3, "three"), "")}, wantWeb("s1", two)),
-			[]Step{Fetch{ref(3, "three")}},
+			[]Step{Fetch{ref(3, "three"), one}},
 		},
 		{
 			"and what a crash left down comes up again meanwhile",
 			engine.State{Containers: []engine.Container{db, web("s1", one, engine.Exited)}, Images: images(one)},
-			target(wantDB, wantWeb("s1", two)), []Step{Fetch{two}, Start{"aaa", "web", oldName}},
+			target(wantDB, wantWeb("s1", two)), []Step{Fetch{two, one}, Start{"aaa", "web", oldName}},
 		},
 		{
 			"a changed variable concerns its own service alone",
@@ -122,7 +126,7 @@ func TestEachRoundTakesTheStepsThatAreRight(t *testing.T) {
 		},
 		{
 			"then downloads", engine.State{Containers: []engine.Container{web("s1", one, engine.Exited)}, Images: images(one)},
-			target(first(wantWeb("s1", two), KillThenDownload)), []Step{Fetch{two}, Remove{"aaa", "web", oldName}},
+			target(first(wantWeb("s1", two), KillThenDownload)), []Step{Fetch{two, one}, Remove{"aaa", "web", oldName}},
 		},
 		{
 			"delete-then-download removes the container first", engine.State{Containers: []engine.Container{web("s1", one, engine.Exited)}, Images: images(one)},
@@ -130,7 +134,31 @@ func TestEachRoundTakesTheStepsThatAreRight(t *testing.T) {
 		},
 		{
 			"then the image, then downloads", engine.State{Images: images(one)},
-			target(first(wantWeb("s1", two), DeleteThenDownload)), []Step{RemoveImage{one}, Fetch{two}},
+			target(first(wantWeb("s1", two), DeleteThenDownload)), []Step{RemoveImage{one}, Fetch{two, ""}},
+		},
+		{
+			"a fetch has the image of the newest predecessor for its base",
+			engine.State{Containers: []engine.Container{aged(web("s1", one, engine.Exited), 2), aged(web("s2", ref(4, "four"), engine.Exited), 3)}, Images: images(one, ref(4, "four"))},
+			target(wantWeb("s1", two)), []Step{Fetch{two, ref(4, "four")}, Start{"aaa", "web", "web_s2_sha256:four"}},
+		},
+		{
+			"else one of its repository",
+			engine.State{Images: images(one, ref(2, "six"), ref(2, "five"))},
+			target(wantWeb("s1", two)), []Step{Fetch{two, ref(2, "five")}},
+		},
+		{
+			"and none of another registry, nor one that is to go before it comes",
+			engine.State{
+				Containers: []engine.Container{web("s1", "other/v2/"+strings.Repeat("0", 32)+"@sha256:z", engine.Running)},
+				Images:     images("other/v2/"+strings.Repeat("0", 32)+"@sha256:z", ref(3, "six")),
+			},
+			target(wantWeb("s1", two), Service{Name: "db", Container: container("db", "s", ref(3, "three"), ""), Strategy: DeleteThenDownload}),
+			[]Step{RemoveImage{ref(3, "six")}, Fetch{two, ""}, Fetch{ref(3, "three"), ""}},
+		},
+		{
+			"two services with one image fetch it once",
+			engine.State{Containers: []engine.Container{db, web("s1", ref(4, "four"), engine.Running)}, Images: images(one, ref(4, "four"))},
+			target(Service{Name: "db", Container: container("db", "s", two, "")}, wantWeb("s1", two)), []Step{Fetch{two, one}},
 		},
 		{
 			"what depends on another starts after it",

@@ -75,8 +75,9 @@ type Step interface {
 
 // The steps. Names are the engine's names; App and Service say whose they are.
 type (
-	// Fetch brings an image.
-	Fetch struct{ Image string }
+	// Fetch brings an image. Base is a reference that is here of the image that most likely resembles it, from the same
+	// registry, or "".
+	Fetch struct{ Image, Base string }
 	// Cancel ends a fetch that nobody wants any more.
 	Cancel struct{ Image string }
 	// RemoveImage gives up a reference that no container uses and no service wants.

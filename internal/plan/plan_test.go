@@ -361,6 +361,9 @@ func (w *world) judge(t *rapid.T, s Step) {
 		if w.here(s.Image) {
 			t.Fatalf("%v: it is here", s)
 		}
+		if s.Base != "" && !slices.ContainsFunc(w.cur.Images, func(i engine.Image) bool { return slices.Contains(i.References, s.Base) }) {
+			t.Fatalf("%v: its base is not here", s)
+		}
 	case Stop:
 		c, next := w.container(s.Name), w.service(s.App, s.Service)
 		if c == nil || !Up(*c) {
@@ -467,7 +470,7 @@ func (w *world) apply(s Step) {
 	case Fetch:
 		w.hold(s.Image)
 	case Cancel:
-		w.underWay = slices.DeleteFunc(w.underWay, func(u Step) bool { return u == Step(Fetch(s)) })
+		w.underWay = slices.DeleteFunc(w.underWay, func(u Step) bool { return u.Subject() == s.Subject() })
 	case RemoveImage:
 		if slices.ContainsFunc(w.cur.Containers, func(c engine.Container) bool { return Content(c.Image) == Content(s.Image) }) {
 			return

@@ -47,7 +47,7 @@ func (j *job) run(ctx context.Context) (fleet.Release, error) {
 	if j.release, err = j.Store.Release(ctx, j.release.ID); err != nil {
 		return j.release, err
 	}
-	j.announce(j.release)
+	j.announce(ctx, j.release)
 	if j.Moved != nil {
 		j.Moved(j.release)
 	}

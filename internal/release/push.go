@@ -311,7 +311,7 @@ func (pl *Pipeline) again(ctx context.Context, f fleet.Fleet, r fleet.Release, p
 			t.line("it does not become the fleet's target, because it is invalidated or failed its tests")
 		}
 	}
-	pl.announce(r)
+	pl.announce(ctx, r)
 	return r, nil
 }
 

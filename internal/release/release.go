@@ -51,6 +51,8 @@ type Pipeline struct {
 	Ended func(status fleet.Status, took time.Duration)
 	// Moved is told of each release that began, ended or became final, as it is then. It must not block; may be nil.
 	Moved func(fleet.Release)
+	// DeltaFormat is the format of the deltas that whoever follows a rollout is told of; "" is of none.
+	DeltaFormat string
 
 	left []fleet.Release // what Recover found
 
@@ -136,15 +138,20 @@ type announcement struct {
 	release int64
 	at      time.Time
 	sent    map[string]int64 // bytes that had travelled to each device, by uuid
+	bases   map[int64]int    // devices that were to come from another release, by that one
 }
 
 // announce tells the devices of a fleet to look at a release.
-func (pl *Pipeline) announce(r fleet.Release) {
+func (pl *Pipeline) announce(ctx context.Context, r fleet.Release) {
+	bases, err := pl.Store.RunningReleases(ctx, r)
+	if err != nil {
+		pl.Log.Warn("what devices come from is not told to whoever follows the release", "release", r.ID, "err", err)
+	}
 	pl.mu.Lock()
 	if pl.announced == nil {
 		pl.announced = map[int64]announcement{}
 	}
-	pl.announced[r.Fleet] = announcement{release: r.ID, at: time.Now(), sent: pl.Hub.AllTravelled()}
+	pl.announced[r.Fleet] = announcement{release: r.ID, at: time.Now(), sent: pl.Hub.AllTravelled(), bases: bases}
 	pl.mu.Unlock()
 	pl.Hub.LookAgain(r.Fleet)
 }

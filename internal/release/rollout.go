@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/dunlin/dunlin/internal/fault"
 	"github.com/dunlin/dunlin/internal/fleet"
 	"github.com/dunlin/dunlin/internal/store"
 	"github.com/dunlin/dunlin/internal/wire"
@@ -29,7 +32,7 @@ func (pl *Pipeline) Rollout(ctx context.Context, r fleet.Release, out io.Writer)
 	tick := time.NewTicker(recheck)
 	defer tick.Stop()
 	told, remembered := pl.announcementOf(r)
-	w := rollout{Pipeline: pl, t: t, told: told, said: map[string]string{}, late: !remembered}
+	w := rollout{Pipeline: pl, t: t, told: told, said: map[string]string{}, late: !remembered, bases: maps.Clone(told.bases)}
 	for {
 		f, err := pl.Store.Fleet(ctx, r.Fleet)
 		if err != nil {
@@ -45,6 +48,9 @@ func (pl *Pipeline) Rollout(ctx context.Context, r fleet.Release, out io.Writer)
 		}
 		all, err := pl.Store.Rollout(ctx, r)
 		if err != nil {
+			return err
+		}
+		if err := w.deltas(ctx, r); err != nil {
 			return err
 		}
 		if w.show(r, all) {
@@ -67,6 +73,7 @@ type rollout struct {
 	told    announcement
 	late    bool              // how long the devices at hand have been running it is not known
 	said    map[string]string // last line about each device, by uuid
+	bases   map[int64]int     // devices by the release they come from, as far as nothing was said of it
 	running int
 	offline int
 }
@@ -112,6 +119,60 @@ func (w *rollout) show(r fleet.Release, all []store.Progress) (done bool) {
 	}
 	w.t.line("%s", w.summary(len(all)))
 	return true
+}
+
+// deltas writes, for each release that devices come from, what they download, as soon as it is known.
+func (w *rollout) deltas(ctx context.Context, r fleet.Release) error {
+	if w.DeltaFormat == "" {
+		return nil
+	}
+	for _, base := range slices.Sorted(maps.Keys(w.bases)) {
+		b, err := w.Store.DeltaBase(ctx, base, r.ID, w.DeltaFormat)
+		if fault.Is(err, fault.NotFound) {
+			delete(w.bases, base) // it was deleted
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if b.Unsettled {
+			continue
+		}
+		w.t.line("  %s → %s: %s, %s", revision(b.Release), revision(r), downloads(b), devices(w.bases[base]))
+		delete(w.bases, base)
+	}
+	return nil
+}
+
+// downloads is what a device downloads, in words.
+func downloads(b fleet.DeltaBase) string {
+	switch {
+	case b.Replaces == 0:
+		return "nothing to download"
+	case b.Whole && b.Reason != "":
+		return fmt.Sprintf("%s without a delta (%s)", bytesOf(b.Size), b.Reason)
+	case b.Whole:
+		return bytesOf(b.Size) + " without a delta"
+	}
+	return fmt.Sprintf("%s instead of %s", bytesOf(b.Size), bytesOf(b.Replaces))
+}
+
+// revision is a release in as few letters as tell it from the others of its fleet, where people give no versions.
+func revision(r fleet.Release) string {
+	switch {
+	case r.Draft():
+		return short(r.Commit)
+	case r.Version == fleet.Version{}:
+		return fmt.Sprintf("r%d", r.Revision)
+	}
+	return r.Version.Raw(r.Revision)
+}
+
+func devices(n int) string {
+	if n == 1 {
+		return "1 device"
+	}
+	return fmt.Sprintf("%d devices", n)
 }
 
 // summary is the rollout in one line.
@@ -161,7 +222,7 @@ func doing(p store.Progress) string {
 // bytesOf is a size as people read it.
 func bytesOf(n int64) string {
 	switch {
-	case n >= 10<<20:
+	case n >= 1e8:
 		return fmt.Sprintf("%.0f MB", float64(n)/1e6)
 	case n >= 1e6:
 		return fmt.Sprintf("%.1f MB", float64(n)/1e6)

@@ -86,6 +86,7 @@ func worldOn(t testing.TB, db *store.DB) *world {
 	w := &world{Model: New(db), t: t, db: db, clock: began.Add(time.Hour)}
 	w.Now = func() time.Time { return w.clock }
 	db.Now = w.Now
+	w.DeltaFormats = []string{"dunlin"}
 	w.SSHFingerprint = func(key string) (string, string, error) {
 		kind, _, ok := strings.Cut(key, " ")
 		if !ok || !strings.HasPrefix(kind, "ssh-") {
@@ -162,6 +163,8 @@ func (w *world) tenant(name string, n int) tenant {
 		image := insert("image", "images", "service, location, repository, content_hash, image_size, status, start_timestamp",
 			svc, fmt.Sprintf("h/v2/%032x", n), fmt.Sprintf("v2/%032x", n), "sha256:00", int64(1)<<40, "success", at)
 		link := insert("release_image", "release_images", "image, release", image, release)
+		insert("delta", "deltas", "source, target, format, status, reason, manifest, blob, size, replaces, ended_at", image, image, "dunlin", "failed",
+			"it's no \"tar\"", "sha256:02", "sha256:03", 7, int64(1)<<40, at)
 		insert("image_label", "image_labels", "release_image, label_name, value", link, "io.balena.features.dbus", "1")
 		insert("image_environment_variable", "image_variables", "release_image, name, value", link, "A", "image")
 		insert("application_environment_variable", "fleet_variables", "fleet, name, value", app, "A", "fleet")

@@ -44,6 +44,10 @@ type Model struct {
 	DevicesGone func(ctx context.Context, uuids []string)
 	// Cancelled is called after a running release was cancelled. nil: nobody builds.
 	Cancelled func(release int64)
+	// DeltaFormats are those that deltas can be made in, first the one that is meant where nobody says; none: no delta is made.
+	DeltaFormats []string
+	// DeltasGone is called after deltas were deleted by themselves: they may still be in the registry. nil: they are not.
+	DeltasGone func(ctx context.Context, deltas []fleet.Delta)
 	// Location makes up where a new image is kept: its repository, v2/<32 hex>, and that with the registry's host before
 	// it. nil: no image can be made.
 	Location func() (repository, location string)

@@ -42,6 +42,7 @@ type change struct {
 	gone      []string // uuids of devices
 	removed   []int64  // fleets
 	cancelled []int64  // releases
+	deltas    []fleet.Delta
 }
 
 // Create makes the row that body, a JSON object, describes, and returns it as the actor sees it.
@@ -212,6 +213,9 @@ func (w *change) after(ctx context.Context) error {
 		for _, id := range w.cancelled {
 			w.Cancelled(id)
 		}
+	}
+	if w.DeltasGone != nil && len(w.deltas) > 0 {
+		w.DeltasGone(context.WithoutCancel(ctx), w.deltas)
 	}
 	if w.Wrote != nil {
 		for _, wrote := range w.wrote() {

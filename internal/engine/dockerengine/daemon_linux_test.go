@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 	"unsafe"
 
 	"github.com/dunlin/dunlin/internal/engine"
+	"github.com/dunlin/dunlin/internal/engine/enginetest"
 	"github.com/moby/moby/client"
 )
 
@@ -87,6 +89,13 @@ func newDaemon(t *testing.T, size string, flags ...string) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	return startDaemon(t, program, "{}", size, append(flags, "--storage-driver=overlay2")...)
+}
+
+// startDaemon is newDaemon for any dockerd and configuration. What it needs of containerd's is beside it, or where
+// everything else is.
+func startDaemon(t *testing.T, program, configuration, size string, flags ...string) (*daemon, error) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		return nil, errors.New("it needs root")
 	}
@@ -104,11 +113,11 @@ func newDaemon(t *testing.T, size string, flags ...string) (*daemon, error) {
 	}
 	t.Cleanup(func() { syscall.Unmount(root, syscall.MNT_DETACH) })
 	config := filepath.Join(dir, "daemon.json")
-	ok(t, os.WriteFile(config, []byte("{}"), 0o600))
+	ok(t, os.WriteFile(config, []byte(configuration), 0o600))
 	host := "unix://" + filepath.Join(dir, "s")
 	d := &daemon{on: on, args: append([]string{
 		program, "--data-root", root, "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", host,
-		"--config-file", config, "--storage-driver=overlay2",
+		"--config-file", config,
 		"--containerd-namespace", unique(), "--containerd-plugins-namespace", unique(), // beside what another engine has in the same containerd
 	}, flags...)}
 	d.place = place{host, func() (l net.Listener, err error) {
@@ -137,6 +146,8 @@ func newSmallDaemon(t *testing.T, size string) *daemon {
 func (d *daemon) start(t *testing.T) {
 	t.Helper()
 	d.cmd = exec.Command(d.args[0], d.args[1:]...)
+	beside := filepath.Dir(filepath.Dir(d.args[0])) // of /usr/sbin/dockerd
+	d.cmd.Env = append(os.Environ(), "PATH="+filepath.Join(beside, "bin")+":"+os.Getenv("PATH"))
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // a test that is killed leaves no engine
 	var err error
@@ -289,6 +300,71 @@ func TestAnEngineMayRestart(t *testing.T) {
 	for _, c := range state.Containers {
 		ok(t, e.Remove(ctx, c.Name))
 	}
+}
+
+func TestALoadThatItsEngineLeavesLeavesNothing(t *testing.T) {
+	t.Parallel()
+	d := newSmallDaemon(t, "48m")
+	e, ctx := open(t, d.host), t.Context()
+	s := successor(t, d.place)
+	ok(t, e.Pull(ctx, s.Old, engine.Credentials{}, nil))
+	r, w := io.Pipe()
+	loaded := make(chan error, 1)
+	go func() {
+		loaded <- e.Load(ctx, r)
+		r.Close()
+	}()
+	_, err := w.Write(s.Archive[:len(s.Archive)/2])
+	ok(t, err)
+	d.stop(t)
+	w.Write(s.Archive[len(s.Archive)/2:]) // nobody reads it
+	if err := <-loaded; !errors.Is(err, engine.ErrUnavailable) {
+		t.Errorf("a load that its engine left: %v", err)
+	}
+	d.start(t)
+	if _, err := e.Layers(ctx, engine.Loaded); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("half an image is there: %v", err)
+	}
+	ok(t, e.Load(ctx, bytes.NewReader(s.Archive)))
+	ok(t, e.Pull(ctx, s.New, engine.Credentials{}, nil))
+	if n := s.Travelled(); n > 2000 {
+		t.Errorf("%d bytes travelled of an image that was loaded", n)
+	}
+}
+
+// Engine 29 keeps images in containerd's store by itself, 28 when it is told to. Debian 12 has neither: the test wants
+// the dockerd of one, with its containerd in the folder bin beside the dockerd's.
+func TestDockerWithContainerdsImagesLoadsToo(t *testing.T) {
+	program := os.Getenv("DUNLIN_TEST_DOCKERD")
+	if program == "" {
+		t.Skip("DUNLIN_TEST_DOCKERD names no dockerd of Engine 28 or later")
+	}
+	d, err := startDaemon(t, program, `{"features":{"containerd-snapshotter":true}}`, "512m", "--bridge=none", "--iptables=false", "--ip6tables=false")
+	ok(t, err)
+	for _, c := range enginetest.Checks() {
+		if strings.HasPrefix(c.Name, "AnImage") || strings.Contains(c.Name, "Pull") {
+			t.Run(c.Name, func(t *testing.T) { c.Do(t, open(t, d.host), fixture(d.place)) })
+		}
+	}
+	t.Run("TheFoldersOfAnImageThatRunsAreFound", func(t *testing.T) {
+		e, s := open(t, d.host), successor(t, d.place)
+		ok(t, e.Pull(t.Context(), s.Old, engine.Credentials{}, nil))
+		name := unique()
+		ok(t, e.Create(t.Context(), engine.Container{Name: name, Image: s.Old, NetworkMode: "none", Command: []string{"out:here"}}))
+		ok(t, e.Start(t.Context(), name))
+		l, err := e.Layers(t.Context(), s.Old)
+		ok(t, err)
+		ok(t, e.Remove(t.Context(), name))
+		if len(l.Folders) != 2 {
+			t.Fatalf("folders %v", l.Folders)
+		}
+		for i, want := range []string{"probe", "random-*"} {
+			if files, err := filepath.Glob(filepath.Join(l.Folders[i], want)); err != nil || len(files) != 1 {
+				t.Errorf("layer %d has not %s: %v, %v", i, want, files, err)
+			}
+		}
+		ok(t, e.RemoveImage(t.Context(), s.Old))
+	})
 }
 
 // quiet takes what tokens there are.

@@ -225,7 +225,11 @@ func images(ctx context.Context, api *client.Client) ([]engine.Image, error) {
 	}
 	var all []engine.Image
 	for _, x := range list.Items {
-		refs := slices.DeleteFunc(slices.Clone(x.RepoDigests), func(r string) bool { return strings.HasPrefix(r, "<none>@") })
+		// An image of containerd's whose layers came by Load has its reference among the tags.
+		refs := slices.DeleteFunc(slices.Concat(x.RepoDigests, x.RepoTags), func(r string) bool {
+			name, _, digest := strings.Cut(r, "@sha256:")
+			return !digest || name == "<none>" || name == loadedName
+		})
 		if len(refs) == 0 {
 			continue
 		}

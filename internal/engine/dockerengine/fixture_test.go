@@ -18,9 +18,11 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/dunlin/dunlin/internal/archive"
 	"github.com/dunlin/dunlin/internal/engine"
 	"github.com/dunlin/dunlin/internal/engine/dockerengine"
 	"github.com/dunlin/dunlin/internal/engine/enginetest"
@@ -327,8 +329,74 @@ func fixture(p place) enginetest.Fixture {
 			})
 			return ref
 		},
-		Foreign: func(t *testing.T, name string) func() error { return foreign(t, p, name) },
+		Successor: func(t *testing.T) enginetest.Successor { return successor(t, p) },
+		Foreign:   func(t *testing.T, name string) func() error { return foreign(t, p, name) },
 	}
+}
+
+// successor puts two images into a registry that share the layer with the probe and have one of their own.
+func successor(t *testing.T, p place) enginetest.Successor {
+	t.Helper()
+	s, top := newShelf(t, p), random(t, 100_000)
+	first, second := image(t, random(t, 100_000)), image(t, top)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := enginetest.Successor{Old: s.put(t, first), New: s.put(t, second)}
+	ids := func(i v1.Image) (all []string) {
+		config, err := i.ConfigFile()
+		must(err)
+		for _, d := range config.RootFS.DiffIDs {
+			all = append(all, d.String())
+		}
+		return all
+	}
+	out.DiffIDs = ids(first)
+	id, err := second.ConfigName()
+	must(err)
+	out.ID = id.String()
+	config, err := second.RawConfigFile()
+	must(err)
+	size, err := top.Size()
+	must(err)
+	var b bytes.Buffer
+	next := ids(second)
+	must(archive.Write(&b, config, []string{engine.Loaded}, []archive.Content{{DiffID: next[0]}, {DiffID: next[1], Size: size, Write: func(w io.Writer) error {
+		r, err := top.Uncompressed()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		_, err = io.Copy(w, r)
+		return err
+	}}}))
+	out.Archive = b.Bytes()
+	repository, _, _ := strings.Cut(strings.TrimPrefix(out.New, s.host+"/"), "@")
+	var sent atomic.Int64
+	s.when(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+		if !strings.HasPrefix(r.URL.Path, "/v2/"+repository+"/") {
+			return false
+		}
+		next.ServeHTTP(&counting{w, &sent}, r)
+		return true
+	})
+	out.Travelled = sent.Load
+	return out
+}
+
+// counting counts the bytes of an answer.
+type counting struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // foreign makes objects that the agent did not.

@@ -116,6 +116,9 @@ func refusal(err error) error {
 // RemoveImage keeps the contract.
 func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
 	return e.do(ctx, "remove image "+ref, func(api *client.Client) error {
+		if ref == engine.Loaded {
+			return unload(ctx, api)
+		}
 		if err := checkReference(ref); err != nil {
 			return err
 		}

@@ -30,11 +30,24 @@ type Fixture struct {
 	Private func(t *testing.T) (ref string, who engine.Credentials)
 	// Forged is Image with content that is not what the digest of its reference says.
 	Forged func(t *testing.T) string
+	// Successor puts two images that share their lowest layers into one registry. Both print "here" by the words out:here.
+	Successor func(t *testing.T) Successor
 	// Foreign makes a running container, a network and a volume without the agent's label, all three of that name;
 	// intact says how they are not as they were.
 	Foreign func(t *testing.T, name string) (intact func() error)
 	// Lost names fields of engine.Container that this engine cannot give back from Inspect, each with the reason.
 	Lost map[string]string
+}
+
+// Successor is an image and the one that follows it.
+type Successor struct {
+	Old, New string
+	ID       string   // of New's config
+	DiffIDs  []string // of Old
+	// Archive is New without the layers that it shares with Old, for Load.
+	Archive []byte
+	// Travelled is how many bytes of New the registry has sent, all repositories together.
+	Travelled func() int64
 }
 
 // Check is one promise of the contract as a test.
@@ -58,7 +71,7 @@ func Run(t *testing.T, open func(t *testing.T) (engine.Engine, Fixture)) {
 // Checks are what Run runs, for a caller that has to wrap each, as in a synctest bubble.
 func Checks() []Check {
 	var all []Check
-	for _, c := range slices.Concat(imageChecks, containerChecks, fieldChecks, worldChecks, logChecks) {
+	for _, c := range slices.Concat(imageChecks, layerChecks, containerChecks, fieldChecks, worldChecks, logChecks) {
 		all = append(all, Check{c.name, func(t *testing.T, e engine.Engine, f Fixture) {
 			c.do(&trial{T: t, Engine: e, fixture: f, prefix: "dunlin-test-" + strings.ToLower(rand.Text()[:10])})
 		}})

@@ -29,6 +29,7 @@ type Fake struct {
 	networks   map[string]engine.Network
 	volumes    map[string]*volume
 	images     map[string]*image // by digest
+	loaded     *image            // or nil
 	registry   map[string]*Image // by reference
 	held       map[string]chan struct{}
 	arrived    map[string]int64 // bytes of a digest that a pull cut short left
@@ -70,7 +71,7 @@ func NewFake() *Fake {
 var _ engine.Engine = (*Fake)(nil)
 
 // Before has f called before every call of op: the beginning of Trace's lines ("start", "create network") or a whole
-// one ("start web"), or "info", "inspect" and "logs", which leave no trace.
+// one ("start web"), or "info", "inspect", "layers", "export" and "logs", which leave no trace.
 // When f returns an error, that is what the call returns, and nothing happens. f may panic, to stop the caller as if
 // it had been killed there. Hooks are called in the order they were added, without a lock.
 func (f *Fake) Before(op string, fn func() error) {
@@ -86,7 +87,7 @@ func (f *Fake) After(op string, fn func() error) {
 	f.after = append(f.after, hook{op, fn})
 }
 
-// Trace returns the calls that change something, in the order they came, as "pull REF", "remove image REF",
+// Trace returns the calls that change something, in the order they came, as "pull REF", "load NAME", "remove image REF",
 // "create network NAME", "remove network NAME", "create volume NAME", "remove volume NAME", "create NAME",
 // "start NAME", "stop NAME", "rename NAME TO", "remove NAME". Calls that a Before hook stopped are not among them;
 // calls that failed or changed nothing are.

@@ -3,7 +3,6 @@ package enginetest
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,6 +22,10 @@ type Image struct {
 	Errors []error                       // what the next pulls answer half way, in turn; then they work
 	Forged bool                          // its content is not what its digest says
 	Run    func(World) Behaviour         // what each start of a container of it does; it must not call the Fake
+	// Config and Layers are what it holds, for Load, Layers and Export: the config, whose digest is its ID, and the
+	// layers' tars that the config names. They may be nil.
+	Config []byte
+	Layers [][]byte
 }
 
 // Push puts an image into the registry under ref (HOST/v2/HEX@sha256:…). References with one digest are one image.
@@ -96,6 +99,10 @@ func (f *Fake) pull(ctx context.Context, ref string, auth engine.Credentials, pr
 	case of.Access != nil && !of.Access(auth):
 		return engine.ErrDenied
 	}
+	if f.name(ref, digest, of) {
+		progress(100)
+		return nil
+	}
 	for last := -1; ; {
 		if err := f.gate(ctx, ref, digest, of); err != nil {
 			return err
@@ -159,11 +166,7 @@ func (f *Fake) arrive(ref, digest string, of *Image) (percent int, err error) {
 		return 100, nil
 	}
 	part := min(max(of.Size/pullSteps, 1), of.Size-f.arrived[digest])
-	var used int64
-	for _, i := range f.images {
-		used += i.Size
-	}
-	if f.capacity > 0 && used+f.arrived[digest]+part > f.capacity {
+	if f.capacity > 0 && f.used()+f.arrived[digest]+part > f.capacity {
 		delete(f.arrived, digest)
 		return 0, engine.ErrDiskFull
 	}
@@ -176,7 +179,7 @@ func (f *Fake) arrive(ref, digest string, of *Image) (percent int, err error) {
 	if of.Forged {
 		return 0, errors.New("the content is not what its digest says")
 	}
-	f.images[digest] = &image{Image: engine.Image{ID: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(digest))), References: []string{ref}, Size: of.Size}, of: of}
+	f.images[digest] = &image{Image: engine.Image{ID: of.id(digest), References: []string{ref}, Size: of.Size}, of: of}
 	f.touch()
 	return 100, nil
 }
@@ -184,6 +187,10 @@ func (f *Fake) arrive(ref, digest string, of *Image) (percent int, err error) {
 // RemoveImage keeps the contract.
 func (f *Fake) RemoveImage(ctx context.Context, ref string) error {
 	return f.act(ctx, "remove image", ref, func(time.Time) error {
+		if ref == engine.Loaded {
+			f.loaded = nil
+			return nil
+		}
 		i := f.image(ref)
 		if i == nil {
 			return nil

@@ -1,9 +1,14 @@
 package enginetest_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dunlin/dunlin/internal/archive"
 	"github.com/dunlin/dunlin/internal/engine"
 	"github.com/dunlin/dunlin/internal/engine/enginetest"
 )
@@ -45,7 +51,8 @@ func fixture(f *enginetest.Fake) enginetest.Fixture {
 		Private: func(*testing.T) (string, engine.Credentials) {
 			return push(enginetest.Image{Access: func(c engine.Credentials) bool { return c == who }}), who
 		},
-		Forged: func(*testing.T) string { return push(enginetest.Image{Forged: true}) },
+		Forged:    func(*testing.T) string { return push(enginetest.Image{Forged: true}) },
+		Successor: func(t *testing.T) enginetest.Successor { return successor(t, f) },
 		Foreign: func(t *testing.T, name string) func() error {
 			f.Put(engine.State{
 				Containers: []engine.Container{{Name: name, Status: engine.Running}},
@@ -69,6 +76,39 @@ func fixture(f *enginetest.Fake) enginetest.Fixture {
 				return nil
 			}
 		},
+	}
+}
+
+// successor puts two images of two layers into the fake's registry.
+func successor(t *testing.T, f *enginetest.Fake) enginetest.Successor {
+	digest := func(b []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(b)) }
+	base := rand.Text()
+	image := func(top string) (ref string, i enginetest.Image, layers []archive.Content) {
+		i = enginetest.Image{Layers: [][]byte{[]byte(base), []byte(strings.Repeat(top, 1000))}, Run: enginetest.Probe}
+		var ids []string
+		for _, l := range i.Layers {
+			i.Size += int64(len(l))
+			ids = append(ids, digest(l))
+			layers = append(layers, archive.Content{DiffID: digest(l), Size: int64(len(l)), Write: func(w io.Writer) error {
+				_, err := w.Write(l)
+				return err
+			}})
+		}
+		var err error
+		i.Config, err = json.Marshal(map[string]any{"rootfs": map[string]any{"type": "layers", "diff_ids": ids}})
+		must(t, err)
+		ref = "fake.test/v2/" + strings.Repeat(top[:1], 32) + "@" + digest([]byte(top+base))
+		f.Push(ref, i)
+		return ref, i, layers
+	}
+	old, first, _ := image("old")
+	next, second, layers := image("new")
+	layers[0].Write = nil
+	var b bytes.Buffer
+	must(t, archive.Write(&b, second.Config, []string{engine.Loaded}, layers))
+	return enginetest.Successor{
+		Old: old, New: next, ID: digest(second.Config), DiffIDs: []string{digest(first.Layers[0]), digest(first.Layers[1])}, Archive: b.Bytes(),
+		Travelled: func() int64 { return f.Fetched(next) },
 	}
 }
 

@@ -1,0 +1,269 @@
+package delta
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/dunlin/dunlin/internal/delta/entropy"
+	"github.com/dunlin/dunlin/internal/delta/tarfile"
+)
+
+// Make writes the delta that makes new of old. Same images and version, same bytes. The layers' tars are checked against
+// their diff IDs.
+func Make(ctx context.Context, w io.Writer, old, new Image, o Options) (Info, error) {
+	e := &encoder{o: o}
+	info, err := e.make(ctx, w, old, new)
+	return info, errors.Join(err, e.close())
+}
+
+// encoder makes a delta.
+type encoder struct {
+	o         Options
+	files     []*os.File
+	olds      []*tarfile.Tar
+	used      []bool // old layers
+	done, all int64
+	x         *codec
+}
+
+// spool copies a layer's tar to a file that is gone when it is closed.
+func (e *encoder) spool(ctx context.Context, l Layer) (*os.File, int64, error) {
+	r, err := l.Open()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer r.Close()
+	f, err := os.CreateTemp(e.o.Dir, "delta-*")
+	if err != nil {
+		return nil, 0, err
+	}
+	e.files = append(e.files, f)
+	// Where an open file can have no name, a crash leaves nothing behind.
+	os.Remove(f.Name())
+	h := sha256.New()
+	n, err := io.CopyBuffer(io.MultiWriter(f, h), whileLasting{ctx, r}, make([]byte, 1<<20))
+	if err != nil {
+		return nil, 0, err
+	}
+	if got := "sha256:" + hex.EncodeToString(h.Sum(nil)); got != l.DiffID {
+		return nil, 0, fmt.Errorf("its tar has the digest %s", got)
+	}
+	return f, n, nil
+}
+
+// whileLasting reads until the context ends.
+type whileLasting struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r whileLasting) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+func (e *encoder) close() error {
+	var errs []error
+	for _, f := range e.files {
+		errs = append(errs, f.Close())
+		if err := os.Remove(f.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *encoder) make(ctx context.Context, w io.Writer, old, new Image) (Info, error) {
+	t := &top{Info: Info{From: imageID(old.Config), Config: new.Config}}
+	for i, l := range old.Layers {
+		f, size, err := e.spool(ctx, l)
+		if err != nil {
+			return Info{}, fmt.Errorf("read layer %d of the old image, %s: %w", i, l.DiffID, err)
+		}
+		layer, err := tarfile.List(f, size)
+		if err != nil {
+			return Info{}, fmt.Errorf("list layer %d of the old image: %w", i, err)
+		}
+		e.olds = append(e.olds, layer)
+		t.FromDiff = append(t.FromDiff, l.DiffID)
+	}
+	kept := true
+	var news []*newLayer
+	for i, l := range new.Layers {
+		kept = kept && i < len(old.Layers) && old.Layers[i].DiffID == l.DiffID
+		if kept {
+			size, err := e.files[i].Seek(0, io.SeekEnd)
+			if err != nil {
+				return Info{}, err
+			}
+			t.Layers = append(t.Layers, LayerInfo{l.DiffID, size, true})
+			continue
+		}
+		f, size, err := e.spool(ctx, l)
+		if err != nil {
+			return Info{}, fmt.Errorf("read layer %d of the new image, %s: %w", i, l.DiffID, err)
+		}
+		t.Layers = append(t.Layers, LayerInfo{l.DiffID, size, false})
+		news = append(news, &newLayer{r: f, size: size, at: i})
+		e.all += size
+	}
+	if len(t.FromDiff) > layersLimit || len(t.Layers) > layersLimit || len(t.Config) > configLimit {
+		return Info{}, errors.New("an image with this many layers, or so large a config, is not compared")
+	}
+	for _, l := range news {
+		if err := e.scan(ctx, l); err != nil {
+			return Info{}, err
+		}
+	}
+	if err := e.choose(ctx, news); err != nil {
+		return Info{}, err
+	}
+
+	out := bufio.NewWriter(w)
+	out.WriteString(magic)
+	out.WriteByte(version)
+	x := newCodec(entropy.NewWriter(out))
+	x.lit.Allow(e.all / 40) // so that reading a delta costs no more than pulling the layers
+	e.x = x
+	x.basis = &tarBasis{layers: e.olds}
+	x.listings, x.lastIndex = make([][]Name, len(e.olds)), make([]int, len(e.olds))
+	t.used, t.listing = e.used, make([][8]byte, len(e.olds))
+	for i, l := range e.olds {
+		if e.used[i] {
+			x.listings[i], t.listing[i] = l.Names, tarfile.Digest(l.Names)
+		}
+	}
+	if err := t.code(x); err != nil {
+		return Info{}, err
+	}
+	for _, l := range news {
+		if err := x.enter(l.like); err != nil {
+			return Info{}, err
+		}
+		if err := x.layer(ctx, e.next(l), nil); err != nil {
+			return Info{}, err
+		}
+	}
+	if e.o.Progress != nil {
+		e.o.Progress(e.all, e.all)
+	}
+	x.count(partHead)
+	if err := x.c.Close(); err != nil {
+		return Info{}, err
+	}
+	return t.Info, out.Flush()
+}
+
+func imageID(config []byte) string {
+	sum := sha256.Sum256(config)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// newLayer is a layer of the new image.
+type newLayer struct {
+	r    *os.File
+	size int64
+	at   int // in the image
+	like int // the old layer whose names it has, or -1
+	// units are what the tar consists of. Headers are read again when they are coded.
+	units []newUnit
+}
+
+// newUnit is something in a new layer.
+type newUnit struct {
+	what     byte
+	at, size int64 // in the tar
+	body     int64 // where contents begin, and their length
+	length   int64
+	path     string
+	sum      [sha256.Size]byte
+	contents
+}
+
+// scan finds what a layer's tar consists of.
+func (e *encoder) scan(ctx context.Context, l *newLayer) error {
+	for at := int64(0); at < l.size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		entry, err := tarfile.Read(l.r, at, l.size)
+		if err != nil {
+			return err
+		}
+		u := newUnit{what: unitEntry, at: at}
+		if entry != nil {
+			u.size, u.body, u.length = entry.End()-at, entry.Data, entry.Size
+			u.path, _ = tarfile.Clean(entry.Name)
+		} else {
+			n, err := zeros(l.r, at, l.size)
+			if err != nil {
+				return err
+			}
+			if u.what, u.size = unitZeros, n; n == 0 {
+				u.what, u.size, u.body, u.length = unitRaw, l.size-at, at, l.size-at
+			}
+		}
+		if u.length > 0 {
+			h := sha256.New()
+			if _, err := io.Copy(h, io.NewSectionReader(l.r, u.body, u.length)); err != nil {
+				return err
+			}
+			h.Sum(u.sum[:0])
+		}
+		at += u.size
+		l.units = append(l.units, u)
+	}
+	l.units = append(l.units, newUnit{what: unitEnd})
+	return nil
+}
+
+// zeros counts the blocks of zeros at a place, in bytes; what is behind the last whole block counts if it ends the tar.
+func zeros(r io.ReaderAt, at, size int64) (n int64, err error) {
+	b := make([]byte, pieceSize)
+	for at+n < size {
+		b = b[:min(int64(len(b)), size-at-n)]
+		if err := tarfile.ReadFull(r, b, at+n); err != nil {
+			return 0, err
+		}
+		i := 0
+		for i < len(b) && b[i] == 0 {
+			i++
+		}
+		if n += int64(i); i < len(b) {
+			return n &^ (tarfile.Block - 1), nil
+		}
+	}
+	return n, nil
+}
+
+// next returns what a layer's tar consists of, one after the other.
+func (e *encoder) next(l *newLayer) func() (*unit, error) {
+	i := 0
+	return func() (*unit, error) {
+		n := &l.units[i]
+		i++
+		u := &unit{what: n.what, n: n.size, contents: n.contents}
+		u.contents.size = n.length
+		if n.what == unitEntry {
+			entry, err := tarfile.Read(l.r, n.at, l.size)
+			if err != nil {
+				return nil, err
+			}
+			u.Entry = *entry
+		}
+		u.body = io.NewSectionReader(l.r, n.body, n.length)
+		u.how = e.plan
+		if e.done += n.size; e.o.Progress != nil {
+			e.o.Progress(e.done-n.size, e.all)
+		}
+		return u, nil
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package deltajob_test
+
+const raced = false
