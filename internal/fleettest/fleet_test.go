@@ -354,6 +354,7 @@ func TestAFullDiskKeepsTheOldReleaseRunning(t *testing.T) {
 	s := fleettest.Start(t, bin, machine.Host)
 	engine := fleettest.NewEngine(t, 48<<20)
 	a := s.Device(engine.Host)
+	s.CLI("env", "set", "BALENA_SUPERVISOR_DELTA=0", "--device", a.Name) // it would wait for one of the ballast
 	p := s.Project(map[string]string{
 		"docker-compose.yml": compose,
 		"Dockerfile":         "FROM scratch\nCOPY service /service\nENTRYPOINT [\"/service\"]\n",
