@@ -74,10 +74,11 @@ func patience(err error) time.Duration {
 	return 0
 }
 
-// ask asks for the delta, and again while it is being made.
+// ask asks for the delta, and again while it is being made, for as long as the policy's retries would take: a server keeps
+// each of them waiting, and a device that could have the whole image is not to wait for ever.
 func (s *session) ask(ctx context.Context) (offer, error) {
 	tries := s.order.Policy.tries()
-	renewed := false
+	renewed, began := false, time.Now()
 	for {
 		s.alive()
 		o, err := s.askOnce(ctx)
@@ -92,7 +93,7 @@ func (s *session) ask(ctx context.Context) (offer, error) {
 		case errors.As(err, &r) && r.status == http.StatusUnauthorized && !renewed:
 			s.token, renewed = "", true
 			continue
-		case !passing(err):
+		case !passing(err), time.Since(began) >= s.order.Policy.patience():
 			return o, err
 		}
 		if err := tries.again(ctx, patience(err), err); err != nil {
@@ -222,6 +223,11 @@ func reference(ref string) (host, repository, digest string) {
 func isDigest(s string) bool {
 	h, ok := strings.CutPrefix(s, "sha256:")
 	return ok && len(h) == 64 && strings.Trim(h, "0123456789abcdef") == ""
+}
+
+// patience is how long a delta may be asked for.
+func (p Policy) patience() time.Duration {
+	return time.Duration(p.Retries) * max(p.Interval, time.Second)
 }
 
 func (p Policy) requestTimeout() time.Duration {

@@ -15,7 +15,7 @@ import (
 )
 
 // Make writes the delta that makes new of old. Same images and version, same bytes. The layers' tars are checked against
-// their diff IDs.
+// their diff IDs, and what was written is applied: if there is no error, the delta makes the new image.
 func Make(ctx context.Context, w io.Writer, old, new Image, o Options) (Info, error) {
 	e := &encoder{o: o}
 	info, err := e.make(ctx, w, old, new)
@@ -39,13 +39,10 @@ func (e *encoder) spool(ctx context.Context, l Layer) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	defer r.Close()
-	f, err := os.CreateTemp(e.o.Dir, "delta-*")
+	f, err := e.temporary()
 	if err != nil {
 		return nil, 0, err
 	}
-	e.files = append(e.files, f)
-	// Where an open file can have no name, a crash leaves nothing behind.
-	os.Remove(f.Name())
 	h := sha256.New()
 	n, err := io.CopyBuffer(io.MultiWriter(f, h), whileLasting{ctx, r}, make([]byte, 1<<20))
 	if err != nil {
@@ -55,6 +52,18 @@ func (e *encoder) spool(ctx context.Context, l Layer) (*os.File, int64, error) {
 		return nil, 0, fmt.Errorf("its tar has the digest %s", got)
 	}
 	return f, n, nil
+}
+
+// temporary makes a file that goes when the encoder is closed.
+func (e *encoder) temporary() (*os.File, error) {
+	f, err := os.CreateTemp(e.o.Dir, "delta-*")
+	if err != nil {
+		return nil, err
+	}
+	e.files = append(e.files, f)
+	// Where an open file can have no name, a crash leaves nothing behind.
+	os.Remove(f.Name())
+	return f, nil
 }
 
 // whileLasting reads until the context ends.
@@ -127,7 +136,11 @@ func (e *encoder) make(ctx context.Context, w io.Writer, old, new Image) (Info, 
 		return Info{}, err
 	}
 
-	out := bufio.NewWriter(w)
+	made, err := e.temporary()
+	if err != nil {
+		return Info{}, err
+	}
+	out := bufio.NewWriter(io.MultiWriter(w, made))
 	out.WriteString(magic)
 	out.WriteByte(version)
 	x := newCodec(entropy.NewWriter(out))
@@ -152,14 +165,53 @@ func (e *encoder) make(ctx context.Context, w io.Writer, old, new Image) (Info, 
 			return Info{}, err
 		}
 	}
-	if e.o.Progress != nil {
-		e.o.Progress(e.all, e.all)
-	}
 	x.count(partHead)
 	if err := x.c.Close(); err != nil {
 		return Info{}, err
 	}
-	return t.Info, out.Flush()
+	if err := out.Flush(); err != nil {
+		return Info{}, err
+	}
+	return t.Info, e.check(ctx, made, t)
+}
+
+// check applies a delta as who gets it will.
+func (e *encoder) check(ctx context.Context, made *os.File, t *top) error {
+	if _, err := made.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	d, err := Open(bufio.NewReaderSize(made, 64<<10))
+	if err != nil {
+		return fmt.Errorf("check the delta: %w", err)
+	}
+	e.done = 0
+	basis := &tarBasis{id: t.From, layers: e.olds}
+	for i, l := range t.Layers {
+		if l.Kept {
+			continue
+		}
+		if err := d.Layer(ctx, i, basis, checking{e}); err != nil {
+			return fmt.Errorf("check the delta's layer %d: %w", i, err)
+		}
+	}
+	e.progress(e.all, e.all)
+	return nil
+}
+
+// checking takes the layers that a check makes.
+type checking struct{ *encoder }
+
+func (c checking) Write(p []byte) (int, error) {
+	c.done += int64(len(p))
+	c.progress(c.all, c.done)
+	return len(p), nil
+}
+
+// progress tells how much of the new image is coded and how much is checked, which is the lesser work.
+func (e *encoder) progress(coded, checked int64) {
+	if e.o.Progress != nil {
+		e.o.Progress(coded-coded/4+checked/4, e.all)
+	}
 }
 
 func imageID(config []byte) string {
@@ -261,9 +313,8 @@ func (e *encoder) next(l *newLayer) func() (*unit, error) {
 		}
 		u.body = io.NewSectionReader(l.r, n.body, n.length)
 		u.how = e.plan
-		if e.done += n.size; e.o.Progress != nil {
-			e.o.Progress(e.done-n.size, e.all)
-		}
+		e.progress(e.done, 0)
+		e.done += n.size
 		return u, nil
 	}
 }
