@@ -31,6 +31,7 @@ type Delivery struct {
 	server Server
 	log    *slog.Logger
 	free   func(path string) (int64, error)
+	apply  Applier
 	// applying holds a token while a delta is applied: a device has the memory for one, and an engine loads one at a
 	// time.
 	applying chan struct{}
@@ -44,16 +45,21 @@ type Options struct {
 	Log    *slog.Logger // nil: nowhere
 	// Free is how many bytes the file system of a path has room for; nil asks it.
 	Free func(path string) (int64, error)
+	// Apply makes new images; nil is Apply itself. A device has Process.Apply, so that no delta takes the agent down.
+	Apply Applier
 }
 
 // New returns a Delivery. It starts nothing.
 func New(o Options) *Delivery {
-	d := &Delivery{dir: o.Dir, engine: o.Engine, server: o.Server, log: o.Log, free: o.Free, applying: make(chan struct{}, 1)}
+	d := &Delivery{dir: o.Dir, engine: o.Engine, server: o.Server, log: o.Log, free: o.Free, apply: o.Apply, applying: make(chan struct{}, 1)}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	if d.free == nil {
 		d.free = free
+	}
+	if d.apply == nil {
+		d.apply = Apply
 	}
 	return d
 }
@@ -156,7 +162,7 @@ func (d *Delivery) delta(ctx context.Context, o Order, m *meter) error {
 		return ctx.Err()
 	}
 	defer d.unload(ctx)
-	if err := d.apply(ctx, o, offer, layers, file, m); err != nil {
+	if err := d.make(ctx, o, offer, layers, file, m); err != nil {
 		return err
 	}
 	if err := d.name(ctx, o); err != nil {

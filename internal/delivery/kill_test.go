@@ -290,7 +290,7 @@ func TestApplyingALargeLayerTakesLittleMemory(t *testing.T) {
 	s := newStore(t)
 	files := func(change func([]byte) []byte) (all []file) {
 		for i := range uint64(4) {
-			all = append(all, file{fmt.Sprint("app", i), change(noise(20+i, 30<<20))})
+			all = append(all, file{fmt.Sprint("app", i), change(noise(20+i, 12<<20))})
 		}
 		return all
 	}

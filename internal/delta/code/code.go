@@ -22,8 +22,16 @@ type Program struct {
 
 // Open looks at an old file. nil means that it is none whose code anybody here knows. Errors are of reading alone: what
 // is damaged, or says strange things of itself, is simply not known.
-func Open(old io.ReaderAt, size int64) (*Program, error) {
-	f, err := readFrame(old, size)
+func Open(old io.ReaderAt, size int64) (*Program, error) { return look(&view{file: old, size: size}) }
+
+// inMemory looks at a file that is at hand.
+func inMemory(file []byte) *Program {
+	p, _ := look(&view{all: file, size: int64(len(file))})
+	return p
+}
+
+func look(v *view) (*Program, error) {
+	f, err := readFrame(v)
 	if f == nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"debug/elf"
-	"io"
 	"slices"
 )
 
@@ -19,11 +18,11 @@ const (
 )
 
 // readFrame reads the outline of an ELF file; nil if it is none, or of no use.
-func readFrame(file io.ReaderAt, size int64) (*frame, error) {
-	if size < 64 || size > maxSize {
+func readFrame(v *view) (*frame, error) {
+	if v.size < 64 || v.size > maxSize {
 		return nil, nil
 	}
-	f := &frame{view: &view{file: file, size: size}}
+	f := &frame{view: v}
 	h := slices.Clone(f.at(0, 64))
 	if h == nil {
 		return nil, f.err

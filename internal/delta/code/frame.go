@@ -104,7 +104,8 @@ func (f *frame) run(off int64) (place, int64) {
 type view struct {
 	file io.ReaderAt
 	size int64
-	err  error // the first error of reading
+	all  []byte // the file, if it is at hand: then there is nothing to read
+	err  error  // the first error of reading
 	page [pages]page
 }
 
@@ -126,17 +127,30 @@ func (v *view) at(off int64, n int) []byte {
 	if off < 0 || n < 0 || off > v.size-int64(n) {
 		return nil
 	}
-	p := &v.page[off/pageStep%pages]
+	if v.all != nil {
+		if n > pageStep {
+			return nil
+		}
+		return v.all[off:][:n:n]
+	}
+	p := &v.page[off/pageStep%(pages/2)*2]
 	if i := off - p.from; i >= 0 && i+int64(n) <= int64(len(p.b)) {
 		return p.b[i:][:n:n]
 	}
-	return v.load(p, off, n)
+	return v.load(off, n)
 }
 
-// load reads a page.
-func (v *view) load(p *page, off int64, n int) []byte {
+// load finds a page where pages that were used less lately are, or reads it.
+func (v *view) load(off int64, n int) []byte {
 	if n > pageStep || v.err != nil {
 		return nil
+	}
+	// Two pages have each place: what is read in turns does not drive each other out.
+	two := v.page[off/pageStep%(pages/2)*2:][:2]
+	two[0], two[1] = two[1], two[0]
+	p := &two[0]
+	if i := off - p.from; i >= 0 && i+int64(n) <= int64(len(p.b)) {
+		return p.b[i:][:n:n]
 	}
 	if p.b == nil {
 		p.b = make([]byte, pageSize)

@@ -323,7 +323,7 @@ func (g *golang) describe(at int64) (d description, ok bool) {
 	if g.since >= 20 {
 		d.pcs += 4
 	}
-	limit := min(g.starts.next(at+4), at+maxDescription, g.starts.to)
+	limit := min(g.starts.next(at+4, at+maxDescription), g.starts.to)
 	if d.pcs > limit {
 		return d, false
 	}
@@ -372,7 +372,7 @@ func (t descriptions) fields(from, to int64, yield func(Field)) {
 			yield(f)
 		}
 	}
-	for at := t.starts.last(from+1, from-maxDescription); at < to; at = t.starts.next(at + 4) {
+	for at := t.starts.last(from+1, from-maxDescription); at < to; at = t.starts.next(at+4, to) {
 		if t.starts.get(at) == 0 {
 			continue
 		}

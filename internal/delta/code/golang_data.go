@@ -27,7 +27,7 @@ type labelled struct {
 }
 
 func (t labelled) fields(from, to int64, yield func(Field)) {
-	for at := t.next(from - 8); at < to; at = t.next(at + 4) {
+	for at := t.next(from-8, to); at < to; at = t.next(at+4, to) {
 		if base := t.bases[t.get(at)]; base != 0 {
 			v := t.f.u32(at)
 			if file, ok := t.inlined.file(v); ok && t.get(at) == labelName {
@@ -51,7 +51,7 @@ func (g *golang) eachDescription(yield func(d description)) {
 	if g.starts == nil {
 		return
 	}
-	for at := g.starts.next(0); at < g.starts.to; at = g.starts.next(at + 4) {
+	for at := g.starts.next(0, g.starts.to); at < g.starts.to; at = g.starts.next(at+4, g.starts.to) {
 		if d, ok := g.describe(at); ok {
 			yield(d)
 		}
@@ -104,7 +104,7 @@ func (g *golang) funcdataParts() []part {
 			if g.since < 20 {
 				name, size = 12, 20
 			}
-			for limit := min(begins.next(at+4), at+maxDescription); at+size <= limit; at += size {
+			for limit := begins.next(at+4, at+maxDescription); at+size <= limit; at += size {
 				if int64(g.u32(at+name)) >= g.units-g.names || g.since >= 20 && g.u32(at)>>8 != 0 {
 					break // behind the last data there is something else
 				}

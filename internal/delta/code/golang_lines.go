@@ -6,7 +6,6 @@ import (
 	"sort"
 
 	"github.com/dunlin/dunlin/internal/delta/entropy"
-	"github.com/dunlin/dunlin/internal/delta/match"
 )
 
 // Lines of source code move as addresses do, if some are added above them; so a line is a place too: linePlaces, the file
@@ -77,14 +76,8 @@ func (h hunks) code(c *entropy.Coder) hunks {
 // hunkGain is how many fields a hunk has to make right.
 const hunkGain = 3
 
-// findHunks finds how lines have moved, by the fields that the copies have in both programs.
-func findHunks(p, now *Program, copies []match.Copy) hunks {
-	var votes hunks
-	pairs(p, now, copies, func(f, g Field) {
-		if isLine(f.Target) && isLine(g.Target) {
-			votes = append(votes, hunk{uint32(f.Target>>32) & maxFile, uint32(f.Target), int32(uint32(g.Target) - uint32(f.Target))})
-		}
-	})
+// findHunks finds how lines have moved, by what single fields say of it.
+func findHunks(votes hunks) hunks {
 	slices.SortFunc(votes, func(a, b hunk) int {
 		return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.line, b.line), cmp.Compare(a.shift, b.shift))
 	})
@@ -290,13 +283,15 @@ const lineBlock = 16
 // newLineTables finds the tables.
 func newLineTables(g *golang) lineTables {
 	t := lineTables{golang: g}
+	var tables []uint32
 	last := uint32(0)
 	for i := range g.count {
 		if i%lineBlock == 0 {
 			t.last = append(t.last, last)
 		}
 		if d, ok := g.describeFunction(i); ok {
-			last = max(last, slices.Max(g.tables(d)))
+			tables = g.tables(d, tables[:0])
+			last = max(last, slices.Max(tables))
 		}
 	}
 	return t
@@ -308,9 +303,9 @@ func (g *golang) describeFunction(i int64) (description, bool) {
 	return g.describe(g.functions + at)
 }
 
-// tables are the tables by place in the code of a function.
-func (g *golang) tables(d description) []uint32 {
-	out := []uint32{g.u32(d.tail + 12), g.u32(d.tail + 16), g.u32(d.tail + 20)}
+// tables adds the tables by place in the code of a function.
+func (g *golang) tables(d description, out []uint32) []uint32 {
+	out = append(out, g.u32(d.tail+12), g.u32(d.tail+16), g.u32(d.tail+20))
 	for at := d.pcs; at+4 <= d.funcdata; at += 4 {
 		out = append(out, g.u32(at))
 	}
@@ -328,14 +323,18 @@ func (t lineTables) fields(from, to int64, yield func(Field)) {
 	first := max(n-1, 0)
 	last := t.last[first]
 	// A table is read when it is known where the next one begins.
-	var of description
-	at := uint32(0)
+	var (
+		of     description
+		at     uint32
+		buf    [16]uint32
+		tables = buf[:0]
+	)
 	for i := int64(first) * lineBlock; i < t.count; i++ {
 		d, ok := t.describeFunction(i)
 		if !ok {
 			continue
 		}
-		tables := t.tables(d)
+		tables = t.tables(d, tables[:0])
 		slices.Sort(tables)
 		for _, off := range tables {
 			if off <= last {
@@ -343,7 +342,7 @@ func (t lineTables) fields(from, to int64, yield func(Field)) {
 			}
 			last = off
 			if at != 0 && t.pcs+int64(off) > from {
-				t.read(of, at, t.pcs+int64(off), yield)
+				t.read(of, at, t.pcs+int64(off), to, yield)
 			}
 			if t.pcs+int64(off) >= to {
 				return
@@ -352,17 +351,17 @@ func (t lineTables) fields(from, to int64, yield func(Field)) {
 		}
 	}
 	if at != 0 {
-		t.read(of, at, t.functions, yield)
+		t.read(of, at, t.functions, to, yield)
 	}
 }
 
-// read yields the fields of one table.
-func (t lineTables) read(d description, off uint32, limit int64, yield func(Field)) {
+// read yields the fields of one table, as far as they begin before `to`.
+func (t lineTables) read(d description, off uint32, limit, to int64, yield func(Field)) {
 	if off == t.u32(d.tail+20) {
-		t.lines(d, off, limit, yield)
+		t.lines(d, off, limit, to, yield)
 		return
 	}
-	for r := t.table(off, limit); ; {
+	for r := t.table(off, limit); r.at < to; {
 		begin := r.pc
 		if !r.next() {
 			return
@@ -379,10 +378,11 @@ func (t lineTables) step(d description, r *pcTable, begin uint64, yield func(Fie
 }
 
 // lines yields the fields of a table of lines.
-func (t lineTables) lines(d description, off uint32, limit int64, yield func(Field)) {
+func (t lineTables) lines(d description, off uint32, limit, to int64, yield func(Field)) {
 	lines, files := t.table(off, limit), t.table(t.u32(d.tail+16), t.functions)
 	base, known := place(0), true
-	for {
+	of, file, ok := files.value, uint32(0), false // the file of a value, and before all there is none
+	for lines.at < to {
 		at, begin := lines.at, lines.pc
 		if !lines.next() {
 			return
@@ -392,7 +392,10 @@ func (t lineTables) lines(d description, off uint32, limit int64, yield func(Fie
 				break
 			}
 		}
-		file, ok := t.file(d, files.value)
+		if files.value != of {
+			of = files.value
+			file, ok = t.file(d, of)
+		}
 		now := line(file, lines.value)
 		if base == 0 {
 			base = line(file, -1)

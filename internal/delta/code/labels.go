@@ -37,17 +37,19 @@ func (m *labels) get(off int64) uint64 {
 	return m.set[i/32] >> (i % 32 * 2) & 3
 }
 
-// next returns where the first label that is not 0 is at or after off, or the end of the part.
-func (m *labels) next(off int64) int64 {
+// next returns where the first label that is not 0 is at or after off, looking no further than ceiling and the end of the
+// part, or whichever of these comes first.
+func (m *labels) next(off, ceiling int64) int64 {
 	if m == nil {
-		return 1<<63 - 1
+		return ceiling
 	}
-	for i := (max(off-m.from, 0) + 3) / 4; i < int64(len(m.set))*32; i = (i/32 + 1) * 32 {
+	ceiling = min(ceiling, m.to)
+	for i := (max(off-m.from, 0) + 3) / 4; m.from+i*4 < ceiling; i = (i/32 + 1) * 32 {
 		if rest := m.set[i/32] >> (i % 32 * 2); rest != 0 {
-			return min(m.from+(i+int64(bits.TrailingZeros64(rest)/2))*4, m.to)
+			return min(m.from+(i+int64(bits.TrailingZeros64(rest)/2))*4, ceiling)
 		}
 	}
-	return m.to
+	return ceiling
 }
 
 // last returns where the last label that is not 0 is before off, looking no further than floor, or floor.

@@ -10,14 +10,18 @@ import (
 
 // Lay finds the layout of a new file. nil means that predicting is not worth it.
 func Lay(p *Program, old, new []byte, copies []match.Copy) *Layout {
-	now, err := Open(bytes.NewReader(new), int64(len(new)))
-	if now == nil || err != nil || now.machine != p.machine || now.class != p.class {
+	now := inMemory(new)
+	if now == nil || now.machine != p.machine || now.class != p.class {
 		return nil
 	}
+	p.all = old
+	defer func() { p.all = nil }()
 	l := newLayout(p.frame, now.frame)
 	l.on = make([]uint32, len(p.parts))
-	l.lines = findHunks(p, now, copies)
-	l.anchors = findAnchors(p, now, l, copies)
+	var moved votes
+	moved.collect(p, now, copies)
+	l.lines = findHunks(moved.lines)
+	l.anchors = findAnchors(moved.places, newMoves(p.frame, l, copies))
 	worth := false
 	for n, kinds := range score(p, l, old, new, copies) {
 		sum := tally{}
@@ -91,20 +95,30 @@ type vote struct {
 	shift int64
 }
 
-// findAnchors finds what has moved otherwise than copies say, by the fields that the copies have in both programs. An
-// anchor has to make more fields right than it costs.
-func findAnchors(p, now *Program, l *Layout, copies []match.Copy) []span {
-	m := newMoves(p.frame, l, copies)
-	var votes []vote
-	pairs(p, now, copies, func(f, g Field) {
-		if !f.Kind.far() {
-			return
-		}
-		key, ok := p.key(f.Target)
-		if _, there := now.key(g.Target); ok && there && (f.Target >= unloaded) == (g.Target >= unloaded) {
-			votes = append(votes, vote{uint32(key), int64(g.Target - f.Target)})
+// votes are those of the fields that copies have in both programs.
+type votes struct {
+	places []vote
+	lines  hunks // each of one field
+}
+
+func (v *votes) collect(p, now *Program, copies []match.Copy) {
+	pairs(p, now, copies, func(f, g *Field) {
+		switch {
+		case isLine(f.Target):
+			if isLine(g.Target) {
+				v.lines = append(v.lines, hunk{uint32(f.Target>>32) & maxFile, uint32(f.Target), int32(uint32(g.Target) - uint32(f.Target))})
+			}
+		case f.Kind.far():
+			key, ok := p.key(f.Target)
+			if _, there := now.key(g.Target); ok && there && (f.Target >= unloaded) == (g.Target >= unloaded) {
+				v.places = append(v.places, vote{uint32(key), int64(g.Target - f.Target)})
+			}
 		}
 	})
+}
+
+// findAnchors finds what has moved otherwise than m, what copies say. An anchor has to make more fields right than it costs.
+func findAnchors(votes []vote, m *moves) []span {
 	slices.SortFunc(votes, func(a, b vote) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.shift, b.shift)) })
 	var (
 		anchors []span
@@ -159,7 +173,7 @@ func findAnchors(p, now *Program, l *Layout, copies []match.Copy) []span {
 const anchorGain = 4
 
 // pairs calls yield for the fields of both programs that copies have made the same.
-func pairs(p, now *Program, copies []match.Copy, yield func(f, g Field)) {
+func pairs(p, now *Program, copies []match.Copy, yield func(f, g *Field)) {
 	var then, new []Field
 	for _, c := range copies {
 		for c.Len > 0 {
@@ -173,7 +187,7 @@ func pairs(p, now *Program, copies []match.Copy, yield func(f, g Field)) {
 					j++
 				default:
 					if then[i].Kind == new[j].Kind {
-						yield(then[i], new[j])
+						yield(&then[i], &new[j])
 					}
 					i++
 					j++

@@ -8,37 +8,49 @@ import (
 // Mask returns a file with every number that may be another one in another build replaced by what is at the place it
 // names, for finding copies by: as long as the file, and the file itself if nothing is known of it.
 func Mask(file []byte) []byte {
-	p, err := Open(bytes.NewReader(file), int64(len(file)))
-	if p == nil || err != nil {
+	p := inMemory(file)
+	if p == nil {
 		return file
 	}
-	masked := bytes.Clone(file)
-	each := func(yield func(f Field, b []byte)) {
-		for n, t := range p.parts {
-			p.fields(n, t.from, t.to, func(f Field) {
-				if !f.stays() {
-					yield(f, masked[f.At:])
-				}
-			})
-		}
-	}
-	each(func(f Field, b []byte) { f.Kind.store(b, f.Kind.load(b)&^f.Kind.bits()) })
-	plain, named := bytes.Clone(masked), p.named()
-	each(func(f Field, b []byte) {
-		if !f.Kind.far() {
-			return
-		}
-		name, ok := named[f.Target]
-		if !ok {
-			off, there := p.offset(f.Target)
-			if !there || off+labelLen > int64(len(plain)) {
+	masked, named := bytes.Clone(file), p.named()
+	var shown []sign
+	for n, t := range p.parts {
+		p.fields(n, t.from, t.to, func(f Field) {
+			if f.stays() {
 				return
 			}
-			name = label(plain[off:])
+			b := masked[f.At:]
+			f.Kind.store(b, f.Kind.load(b)&^f.Kind.bits())
+			if !f.Kind.far() {
+				return
+			}
+			if name, ok := named[f.Target]; ok {
+				shown = append(shown, sign{at: uint32(f.At), label: uint16(name), kind: f.Kind})
+			} else if off, ok := p.offset(f.Target); ok && off+labelLen <= int64(len(masked)) {
+				shown = append(shown, sign{at: uint32(f.At), of: uint32(off), kind: f.Kind, unnamed: true})
+			}
+		})
+	}
+	// Labels are made of what has no numbers any more, and no labels yet.
+	for i := range shown {
+		if s := &shown[i]; s.unnamed {
+			s.label = uint16(label(masked[s.of:]))
 		}
-		f.Kind.store(b, f.Kind.load(b)&^f.Kind.bits()|name&labelBits&f.Kind.bits())
-	})
+	}
+	for _, s := range shown {
+		b, bits := masked[s.at:], s.kind.bits()
+		s.kind.store(b, s.kind.load(b)&^bits|uint64(s.label)&bits)
+	}
 	return masked
+}
+
+// sign is what is shown in the place of a number. A label has few bits: with more of them a number that is another one
+// would seem to cost more than it does.
+type sign struct {
+	at, of  uint32 // offsets: of the number, and of what it names if that has no name
+	label   uint16
+	kind    Kind
+	unnamed bool
 }
 
 // namer is a table that knows what places are called.
@@ -86,11 +98,8 @@ func (f *frame) name(off int64) (name uint64, ok bool) {
 // labelLen is how many bytes of what is at a place tell it from others.
 const (
 	labelLen = 32
-	// labelBits are those of a label that are shown: with more of them a number that is another one would seem to
-	// cost more than it does.
-	labelBits = 1<<16 - 1
-	maxLabel  = 1 << 10 // of a name, in bytes
-	stubSize  = 16
+	maxLabel = 1 << 10 // of a name, in bytes
+	stubSize = 16
 )
 
 // label is a number for what b begins with.

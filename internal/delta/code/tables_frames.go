@@ -69,7 +69,7 @@ func newFrames(f *frame, s *section) *frames {
 
 func (t *frames) fields(from, to int64, yield func(Field)) {
 	var s shapes
-	for at := t.starts.last(from+1, from-maxFrame); at < to; at = t.starts.next(at + 4) {
+	for at := t.starts.last(from+1, from-maxFrame); at < to; at = t.starts.next(at+4, to) {
 		switch t.starts.get(at) {
 		case frameCommon:
 			if s := t.shape(at); s.personality > 0 {
@@ -269,7 +269,7 @@ const (
 func (t *frames) exceptions(s *section) []part {
 	x := exceptions{frame: t.frame, section: s}
 	var how shapes
-	for at := t.starts.next(0); at < t.starts.to; at = t.starts.next(at + 4) {
+	for at := t.starts.next(0, t.starts.to); at < t.starts.to; at = t.starts.next(at+4, t.starts.to) {
 		of := at + 4 - int64(t.u32(at+4))
 		if t.starts.get(at) != frameFunction || t.starts.get(of) != frameCommon || len(x.code) == maxCodeOf {
 			continue

@@ -5,11 +5,22 @@ package entropy
 // as much as such places deserve.
 type History uint8
 
+// Meaning is the probability of a 1, in 1/2^32, that learns at one pace.
+type Meaning uint32
+
+const slow = 8 // an answer moves a Meaning by 1/256
+
+// Odds are those of a 1.
+func (m Meaning) Odds() int32 { return int32(stretch[m>>20]) }
+
+// Learn tells it what came.
+func (m *Meaning) Learn(bit int) { *m += Meaning(uint32(-bit)>>slow) - *m>>slow }
+
 // Said is the probability of a 1 after each History.
-type Said [256]Prob
+type Said [256]Meaning
 
 // NewSaid returns what histories mean as a rule: what came n times and nothing else fails to come once in rare·n times;
-// and of what came now and then the last is the likelier.
+// and of what came now and then the last is the likelier. rare is at least 2.
 func NewSaid(rare uint32) (s Said) {
 	for h := range s {
 		n0, n1 := zeros[h], ones[h]
@@ -22,7 +33,7 @@ func NewSaid(rare uint32) (s Said) {
 		case n1 == 0:
 			p = 65536 / (rare * n0)
 		}
-		s[h] = guess(p, 30)
+		s[h] = Meaning(p << 16)
 	}
 	return s
 }

@@ -78,3 +78,26 @@ func Learn(a, b *Weights, in *Inputs, p uint32, bit int, pace int32) {
 		b[i] += d
 	}
 }
+
+// FewInputs and FewWeights are Inputs and Weights of fewer models, which take less time.
+type (
+	FewInputs  [6]int32
+	FewWeights [6]int32
+)
+
+// MixFew is Mix.
+func MixFew(a, b *FewWeights, in *FewInputs) int32 {
+	sum := int64(a[0]+b[0])*int64(in[0]) + int64(a[1]+b[1])*int64(in[1]) + int64(a[2]+b[2])*int64(in[2]) +
+		int64(a[3]+b[3])*int64(in[3]) + int64(a[4]+b[4])*int64(in[4]) + int64(a[5]+b[5])*int64(in[5])
+	return int32(min(max(sum>>16, -Sure), Sure))
+}
+
+// LearnFew is Learn.
+func LearnFew(a, b *FewWeights, in *FewInputs, p uint32, bit int, pace int32) {
+	m := int64((int32(bit)<<16 - int32(p)) * pace)
+	for i := range in {
+		d := int32((int64(in[i])*m + 1<<17) >> 18)
+		a[i] += d
+		b[i] += d
+	}
+}

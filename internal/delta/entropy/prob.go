@@ -27,11 +27,8 @@ func (p *Prob) Learn(bit int) { *p = p.after(bit, limit) }
 // LearnOf is Learn, but old answers fade from so many on, at most 1023.
 func (p *Prob) LearnOf(bit int, memory uint32) { *p = p.after(bit, memory) }
 
-// guess is a Prob of p/65536, as if it had been asked so often.
-func guess(p, times uint32) Prob { return Prob(p<<16|times) ^ half }
-
 // Guess is a Prob to begin with: p/65536, and soon another.
-func Guess(p uint32) Prob { return guess(p, 8) }
+func Guess(p uint32) Prob { return Prob(p<<16|8) ^ half }
 
 // after is p when a bit has come, and no more than so many are remembered.
 func (p Prob) after(bit int, limit uint32) Prob {

@@ -3,14 +3,13 @@ package literal
 import "github.com/dunlin/dunlin/internal/delta/entropy"
 
 const (
-	contexts = 5       // that are hashed
+	contexts = 4       // that are hashed
 	lines    = 1 << 16 // of four places
 	whereLog = 17
 	refined  = 1 << 11
 	steps    = 25 // of 256 odds each
 	believed = 16 // a match as long is not given up for one byte
 	sure     = 32 // a match as long is asked for whole bytes
-	memory   = 255
 )
 
 // A place is what is known of half a byte in a context: a check, and the history of each of the 15 bits that may be asked.
@@ -139,6 +138,16 @@ func (d *dense) find(h uint32) *place {
 	return &l[low]
 }
 
+// meet finds the places of all contexts.
+func (d *dense) meet(hs *[contexts]uint32, ps *[contexts]*place) {
+	// Memory is slow: all are asked for before any is waited for.
+	d.touch = d.places[hs[0]&(lines-1)][0][0] + d.places[hs[1]&(lines-1)][0][0] + d.places[hs[2]&(lines-1)][0][0] +
+		d.places[hs[3]&(lines-1)][0][0]
+	for i, h := range hs {
+		ps[i] = d.find(h)
+	}
+}
+
 // contexts are hashes of what the next byte is thought to depend on.
 func (d *dense) contexts(hs *[contexts]uint32, kind, at uint32) {
 	l := d.last
@@ -147,19 +156,16 @@ func (d *dense) contexts(hs *[contexts]uint32, kind, at uint32) {
 	hs[2] = hash(l&0xffffffff, 4)
 	switch kind {
 	case text:
-		hs[3] = hash(l&0xffffffffffff, 6)
-		hs[4] = hash(uint64(d.word)<<8|l&0xff, 7)
+		hs[3] = hash(uint64(d.word)<<8|l&0xff, 7)
 	case arm64:
 		at &= 3
 		now := l & (1<<(8*at) - 1) // of this word
 		past := l >> (8 * at)      // the one before, and what is left of the one before that
 		hs[0] = hash(l&0xffff|uint64(at)<<32, 2)
 		hs[1] = hash(l&0xffffff|uint64(at)<<32, 3)
-		hs[3] = hash(now|past&0xffff0000<<16, 8|at<<4)
-		hs[4] = hash(now|past&0xff000000|past&0xff000000_00000000>>8, 9|at<<4)
+		hs[3] = hash(now|past&0xff000000|past&0xff000000_00000000>>8, 9|at<<4)
 	default:
-		hs[3] = hash(l&0xffffffffffff, 6)
-		hs[4] = hash(l>>16&0xffff, 10)
+		hs[3] = hash(l>>16&0xffff, 10)
 	}
 }
 
@@ -184,16 +190,11 @@ func (d *dense) byte(c *entropy.Coder, window []byte, b byte, kind, at uint32) b
 	var (
 		hs [contexts]uint32
 		ps [contexts]*place
-		ss [contexts]*entropy.Prob
+		ss [contexts]*entropy.Meaning
 		in entropy.Inputs
 	)
 	d.contexts(&hs, kind, at)
-	// Memory is slow: all are asked for before any is waited for.
-	d.touch = d.places[hs[0]&(lines-1)][0][0] + d.places[hs[1]&(lines-1)][0][0] + d.places[hs[2]&(lines-1)][0][0] +
-		d.places[hs[3]&(lines-1)][0][0] + d.places[hs[4]&(lines-1)][0][0]
-	for i, h := range hs {
-		ps[i] = d.find(h)
-	}
+	d.meet(&hs, &ps)
 	in[contexts+2] = 256
 	last := uint32(d.last) & 255
 	first := &d.first[last]
@@ -203,8 +204,9 @@ func (d *dense) byte(c *entropy.Coder, window []byte, b byte, kind, at uint32) b
 		if i == 3 {
 			for k, h := range hs {
 				h += node * 0x3D4D51CB
-				ps[k] = d.find(h ^ h>>13)
+				hs[k] = h ^ h>>13
 			}
+			d.meet(&hs, &ps)
 			half = 1
 		}
 		order := uint32(0) // how many contexts are known
@@ -247,11 +249,11 @@ func (d *dense) byte(c *entropy.Coder, window []byte, b byte, kind, at uint32) b
 		after[step] += uint16((aim - int32(after[step])) >> 5)
 		entropy.Learn(w, v, &in, p, bit, 6)
 		for k := range contexts {
-			ss[k].LearnOf(bit, memory)
+			ss[k].Learn(bit)
 			h := &ps[k][half&15]
 			*h = h.After(bit)
 		}
-		s.LearnOf(bit, memory)
+		s.Learn(bit)
 		*direct = direct.After(bit)
 		if follows {
 			d.goesOn[match].LearnOf(int(expect>>i&1)^bit^1, 1023)

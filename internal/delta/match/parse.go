@@ -9,11 +9,12 @@ import (
 const (
 	lanesMax = 8             // copies that are pursued at a time
 	histMax  = 1 << 14       // bytes before the present place in which a copy can turn out to have begun
-	staleMax = 24            // how badly a copy may go before it is given up
-	backMost = 24 * byteCost // how much worse a copy may become, followed backwards, before it is better
-	backIdle = 2048          // for how many bytes it may become no better
+	staleMax = 16            // how badly a copy may go before it is given up
+	backMost = 16 * byteCost // how much worse a copy may become, followed backwards, before it is better
+	backIdle = 512           // for how many bytes it may become no better
 	backSure = 64            // and if where it begins was found before
 	runLeast = 32            // bytes worth going through at once
+	runSure  = 64            // and if that gives up other copies, near which others were found before
 )
 
 // lane is a copy that is being pursued, or the bytes that are in none.

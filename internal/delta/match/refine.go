@@ -20,6 +20,8 @@ const (
 
 	badLeast = 320 // what a part must cost for looking there
 	badGap   = 32  // bytes that cost nothing, between parts
+
+	seedsMany = 1 << 12 // that are collected before they are used
 )
 
 // near looks for short copies where, after what lies around it, a part of new should be in old.
@@ -78,6 +80,9 @@ func (x *near) look(from, to int, lo, hi, shift int64) {
 		best := seed{pos: q}
 		for k, tries := x.heads[nearHash(p.new[q:])], 0; k != 0 && tries < nearTries; k, tries = x.next[k-1], tries+1 {
 			s := lo + int64(k-1) - int64(q)
+			if end := int64(max(best.known, q+nearMin) - 1); end+s >= int64(len(p.old)) || p.old[end+s] != p.new[end] {
+				continue // it is shorter than the best
+			}
 			n := q + p.equal(q, s, 256)
 			if n >= q+nearMin && (n > best.known || n == best.known && distance(s, shift) < distance(best.shift, shift)) {
 				best.shift, best.known, best.keep = s, n, n
@@ -92,6 +97,16 @@ func (x *near) look(from, to int, lo, hi, shift int64) {
 	}
 }
 
+// needed reports whether another copy than the best is worth pursuing at a place still.
+func (p *parser) needed(to int) bool {
+	for i := range p.lanes {
+		if i != p.best && p.lanes[i].keep > to {
+			return true
+		}
+	}
+	return false
+}
+
 func distance(a, b int64) int64 { return max(a-b, b-a) }
 
 // bad is a part of new that costs something.
@@ -104,6 +119,8 @@ type bad struct {
 // refine finds the way again, with short copies near those that a parser has found.
 func refine(p *parser, copies []Copy) *parser {
 	x := near{p: p}
+	q := newParser(p.old, p.new, p.lits)
+	q.enter(seed{})
 	var part bad
 	flush := func() {
 		if part.to > part.from && part.cost >= badLeast {
@@ -113,7 +130,9 @@ func refine(p *parser, copies []Copy) *parser {
 	shift := int64(0)
 	note := func(from, to int, cost int64) {
 		if from-part.to > badGap {
-			flush()
+			if flush(); len(x.seeds) > seedsMany {
+				x.seeds = q.follow(x.seeds, from-nearWidth)
+			}
 			part = bad{from: from, before: shift, after: shift}
 		}
 		part.to = max(part.to, to)
@@ -147,30 +166,37 @@ func refine(p *parser, copies []Copy) *parser {
 	}
 	gap(len(p.new))
 	flush()
-	slices.SortStableFunc(x.seeds, func(a, b seed) int { return cmp.Compare(a.pos, b.pos) })
-
-	q := newParser(p.old, p.new, p.lits)
-	q.enter(seed{})
-	for seeds := x.seeds; q.pos < len(q.new); {
-		for len(seeds) > 0 && seeds[0].pos <= q.pos {
-			if s := seeds[0]; s.sure || q.work < nearWork*(q.pos+workFree) {
-				q.enter(s)
-			}
-			seeds = seeds[1:]
-		}
-		// Alone, and equal for long: nothing can be better until another one comes.
-		if len(q.lanes) == 2 {
-			to := q.ahead(runLeast)
-			if len(seeds) > 0 {
-				to = min(to, seeds[0].pos)
-			}
-			if to > q.pos+runLeast {
-				q.run(to)
-				continue
-			}
-		}
-		q.step()
-	}
+	q.follow(x.seeds, len(p.new))
 	q.work += p.work
 	return q
+}
+
+// follow finds the way up to a place, before which all seeds are known, and returns those that come later.
+func (p *parser) follow(seeds []seed, to int) []seed {
+	slices.SortStableFunc(seeds, func(a, b seed) int { return cmp.Compare(a.pos, b.pos) })
+	rest := seeds
+	for p.pos < to {
+		for len(rest) > 0 && rest[0].pos <= p.pos {
+			// What the best copy is equal to anyway needs no other.
+			if s := rest[0]; s.sure || p.ahead(s.known-p.pos) < s.known && p.work < nearWork*(p.pos+workFree) {
+				p.enter(s)
+			}
+			rest = rest[1:]
+		}
+		// Alone, and equal for a while, or equal for long: nothing can be better until another one comes.
+		least := runLeast
+		if len(p.lanes) > 2 {
+			least = runSure
+		}
+		end := min(p.ahead(least), to)
+		if len(rest) > 0 {
+			end = min(end, rest[0].pos)
+		}
+		if end > p.pos+least && !p.needed(end) {
+			p.run(end)
+			continue
+		}
+		p.step()
+	}
+	return append(seeds[:0], rest...)
 }

@@ -100,6 +100,9 @@ func tool(t *testing.T, content []byte, name string, args ...string) []byte {
 func TestWhatGzipMadeIsMadeAgain(t *testing.T) {
 	for name, content := range contents(t) {
 		for level := 1; level <= 9; level++ {
+			if name != "all of it" && level != 1 && level != 6 && level != 9 {
+				continue // in all of it is what makes levels differ
+			}
 			file := tool(t, content, "gzip", "-n", fmt.Sprint("-", level))
 			plain, out, opened := again(t, file, 10_000)
 			if !opened {
@@ -120,13 +123,17 @@ func TestWhatZlibMadeIsMadeAgain(t *testing.T) {
 	const program = `
 import sys, zlib
 content = sys.stdin.buffer.read()
-for level in 1, 3, 4, 6, 9:
+for level in map(int, sys.argv[1]):
     for memory in 8, 9:
         z = zlib.compressobj(level, zlib.DEFLATED, 31, memory)
         file = z.compress(content) + z.flush()
         sys.stdout.buffer.write(len(file).to_bytes(4, "big") + file)`
 	for name, content := range contents(t) {
-		files := tool(t, content, "python3", "-c", program)
+		levels := "6"
+		if name == "all of it" {
+			levels = "13469"
+		}
+		files := tool(t, content, "python3", "-c", program, levels)
 		for n := 0; len(files) > 0; n++ {
 			size := 4 + int(binary.BigEndian.Uint32(files))
 			file := files[4:size]

@@ -8,6 +8,7 @@ import "github.com/dunlin/dunlin/internal/delta/entropy"
 const (
 	large = 64
 	small = 8
+	word  = 4
 )
 
 // Model is what was learned of the mistakes so far. It takes about 4 MiB.
@@ -22,7 +23,9 @@ type Model struct {
 	last, other byte
 	diffs       [64]byte
 
-	large, small, byte, value judge
+	large, small judge
+	wrong        jury
+	value        values
 }
 
 // New returns a model that knows nothing yet.
@@ -30,8 +33,8 @@ func New() *Model {
 	m := &Model{right: ^uint64(0), calm: ^uint32(0)}
 	m.large.init(12)
 	m.small.init(16)
-	m.byte.init(18)
-	m.value.init(18)
+	m.wrong.init(14)
+	m.value.init(13)
 	return m
 }
 
@@ -90,7 +93,7 @@ func (m *Model) Code(c *entropy.Coder, predicted, kinds, p []byte) {
 		for quiet < 31 && calm>>quiet&1 == 1 {
 			quiet++
 		}
-		ask := [inputs]uint64{calm & 255, calm & 0xffff, min(n, 15)<<4 | calm&15, quiet<<4 | n, in.old(from)<<8 | in.old(from+1), uint64(m.since >> 6), in.old(from+3)<<3 | calm&7}
+		ask := asked{calm & 0xffff, calm & 255, min(n, 15)<<4 | calm&15, quiet<<4 | n, in.old(from)<<8 | in.old(from+1)}
 		right := m.large.code(c, &ask, uint32(calm&15), uint32(min(n, 7)), same(c, p, predicted, from, to))
 		m.calm = m.calm<<1 | uint32(right)
 		if right == 1 {
@@ -128,7 +131,7 @@ func (m *Model) block(c *entropy.Coder, in *piece, p []byte, from, to int) {
 			}
 			a := in.old(s) | in.old(s+1)<<8 | in.old(s+2)<<16 | in.old(s+3)<<24
 			b := in.old(s+4) | in.old(s+5)<<8 | in.old(s+6)<<16 | in.old(s+7)<<24
-			ask := [inputs]uint64{r & 0xffff, past | n<<8, a<<32 | b, a, b, past&15<<32 | n<<24 | uint64(s-from), uint64(min(m.since, 255))<<16 | uint64(min(m.gap, 255))<<8 | uint64(m.at+int64(s))&7}
+			ask := asked{r & 0xffff, a, a<<32 | b, past&15<<32 | n<<24 | uint64(s-from), uint64(min(m.since, 255))<<16 | uint64(min(m.gap, 255))<<8 | uint64(m.at+int64(s))&7}
 			right = m.small.code(c, &ask, uint32(past&15), uint32(n)|uint32(s-from)>>3<<3, same(c, p, in.predicted, s, e))
 		}
 		if right == 1 {
@@ -147,66 +150,60 @@ func (m *Model) block(c *entropy.Coder, in *piece, p []byte, from, to int) {
 // bytes codes a small block with a mistake in it.
 func (m *Model) bytes(c *entropy.Coder, in *piece, p []byte, from, to int) {
 	found := false
+	for s := from; s < to; s += word {
+		e := min(s+word, to)
+		found = m.word(c, in, p, s, e, e == to && !found) || found
+	}
+}
+
+// word codes up to four bytes, one of which is wrong if must is set, and reports whether one is.
+func (m *Model) word(c *entropy.Coder, in *piece, p []byte, from, to int, must bool) bool {
+	var os, ks uint64 // the predicted bytes, and what they are
+	for i := from + word - 1; i >= from; i-- {
+		os, ks = os<<8|in.old(i), ks<<4|in.kind(i)
+	}
+	r, phase := m.right, uint64(m.at+int64(from))&3
+	ps := m.wrong.meet(&[inputs - 1]uint64{
+		r&0xffff | ks<<16 | phase<<32,
+		os>>16 | ks&255<<16 | r&1<<24 | phase<<32,
+		r&255 | ks<<16 | phase<<32 | uint64(min(m.since, 63))<<40 | uint64(min(m.gap, 63))<<48,
+		os&0xffff | in.old(from-1)<<16 | r&1<<24 | phase<<32,
+	})
+	node := uint32(1)
 	for i := from; i < to; i++ {
 		at := m.at + int64(i)
-		k := in.kind(i)
-		o := in.old(i)
+		k, o := in.kind(i), in.old(i)
 		d := func(n int64) uint64 { return uint64(m.diffs[(at-n)&63]) }
 		var carry uint64
 		if i > 0 && p[i-1] < in.predicted[i-1] {
 			carry = 1
 		}
-		word := i - int(at&3)
-		code := in.old(word+3)<<8 | in.old(word+2) // the upper half of an aligned word
-		near := in.old(i-1) | o<<8 | in.old(i+1)<<16 | in.old(i+2)<<24 | k<<32
-		wide := near | in.old(i-2)<<40 | in.old(i+3)<<48
-		right := 0
-		if found || i+1 < to {
-			r := m.right
-			ask := [inputs]uint64{
-				r&255 | k<<8 | carry<<12,
-				r&15 | r>>7&1<<4 | r>>11&1<<5 | r>>15&1<<6 | k<<7 | o<<16,
-				near, wide,
-				uint64(at)&3 | code<<8 | r&7<<24,
-				in.old(i-1) | in.old(i-2)<<8 | k<<16 | r&3<<24,
-				d(4) | uint64(min(m.since, 63))<<8 | uint64(min(m.gap, 63))<<16 | k<<24,
-			}
-			right = m.byte.code(c, &ask, uint32(k<<4|r&3<<2|uint64(i-from)>>1), uint32(uint64(at)&3|r>>3&1<<2|r>>7&1<<3), same(c, p, in.predicted, i, i+1))
+		wrong := 1
+		if i+1 < to || !must || node != 1<<(to-from-1) {
+			last := o | k<<8 | carry<<16 | d(1)<<24
+			wrong = m.wrong.code(c, &ps, node, last, uint32(ks&15<<4)|node, uint32(carry|m.right>>3&1<<1|m.right>>7&1<<2|phase<<3|k<<5),
+				1-same(c, p, in.predicted, i, i+1))
 		}
-		m.right = m.right<<1 | uint64(right)
-		if right == 1 {
+		node = node<<1 | uint32(wrong)
+		m.right = m.right<<1 | uint64(1-wrong)
+		if wrong == 0 {
 			m.since++
 			m.diffs[at&63] = 0
 			continue
 		}
-		found = true
 		m.gap, m.since = m.since, 0
-		ask := [inputs]uint64{
-			near,
-			wide,
+		w := i - int(at&3)
+		code := in.old(w+3)<<8 | in.old(w+2) // the upper half of an aligned word
+		v := m.value.code(c, &asked{
+			in.old(i-1) | o<<8 | in.old(i+1)<<16 | in.old(i+2)<<24 | k<<32,
 			uint64(at)&3 | code<<8 | k<<24 | d(1)<<32 | carry<<40,
-			in.old(i-1) | in.old(i-2)<<8 | k<<16 | d(1)<<24,
 			uint64(m.last) | uint64(m.other)<<8 | k<<16,
 			d(1) | d(4)<<8 | d(8)<<16 | k<<24 | carry<<32,
 			o | k<<8 | uint64(m.last)<<16,
-		}
-		v := m.number(c, &ask, uint32(k), p[i]-in.predicted[i])
+		}, uint32(k), p[i]-in.predicted[i])
 		p[i] = in.predicted[i] + v
 		m.diffs[at&63] = v
 		m.last, m.other = v, m.last
 	}
-}
-
-// number codes a difference.
-func (m *Model) number(c *entropy.Coder, ask *[inputs]uint64, kind uint32, v byte) byte {
-	node := uint32(1)
-	for i := 7; i >= 0; i-- {
-		this := *ask
-		for k := range this {
-			this[k] |= uint64(node) << 56
-		}
-		bit := m.value.code(c, &this, node, kind<<3|uint32(i), int(v>>i&1))
-		node = node<<1 | uint32(bit)
-	}
-	return byte(node)
+	return node != 1<<(to-from)
 }
