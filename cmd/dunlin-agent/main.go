@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/dunlin/dunlin/internal/agent"
+	"github.com/dunlin/dunlin/internal/delivery"
 	"github.com/dunlin/dunlin/internal/engine/dockerengine"
 	"github.com/dunlin/dunlin/internal/fault"
 )
@@ -35,6 +36,9 @@ flags, each of which may also come from the environment:
 `
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == delivery.Command {
+		os.Exit(delivery.Work(os.Stdin, os.Stdout, os.Stderr))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := execute(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	stop()
@@ -95,7 +99,12 @@ func run(ctx context.Context, o options, _, stderr io.Writer) error {
 		return err
 	}
 	log.Info("agent starting", "version", version, "data", o.data, "engine", host)
-	a := &agent.Agent{Data: o.data, Engine: e, Socket: strings.TrimPrefix(host, "unix://"), Version: version, Log: log}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	apply := delivery.Process{Program: self, Args: []string{delivery.Command}}.Apply
+	a := &agent.Agent{Apply: apply, Data: o.data, Engine: e, Socket: strings.TrimPrefix(host, "unix://"), Version: version, Log: log}
 	if !strings.HasPrefix(host, "unix://") {
 		a.Socket = ""
 	}

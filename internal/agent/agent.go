@@ -36,6 +36,8 @@ type Agent struct {
 	HTTP    *http.Client // nil: one that trusts the system's roots and the config's
 	Root    string       // where the host's /proc, /sys and /etc are; "" is /
 	Log     *slog.Logger
+	// Apply makes new images of deltas; nil does it in this process.
+	Apply delivery.Applier
 }
 
 // device is an agent at work: who it is, and what its parts know.
@@ -79,7 +81,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	d.ledger = openLedger(a.Data, d.config.UUID, a.Log)
 	d.delivery = delivery.New(delivery.Options{
-		Dir: filepath.Join(a.Data, "delta"), Engine: a.Engine, Log: a.Log,
+		Dir: filepath.Join(a.Data, "delta"), Engine: a.Engine, Log: a.Log, Apply: a.Apply,
 		Server: delivery.Server{
 			URL: d.config.APIEndpoint, User: d.username(), Password: d.config.DeviceAPIKey, HTTP: d.server.http, UserAgent: d.userAgent(),
 		},

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/dunlin/dunlin/client"
@@ -105,6 +106,13 @@ func openDelta(name, _ string) (*patch, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	ready := func(_ context.Context, old *archive.Image, _ string) (func(context.Context, int, io.Writer) error, error) {
+		var layers []string
+		for _, l := range old.Layers {
+			layers = append(layers, l.DiffID)
+		}
+		if !slices.Equal(layers, d.Info().FromDiff) {
+			return nil, fmt.Errorf("%w: its layers are others", delta.ErrBase)
+		}
 		basis, err := basisOf(old)
 		if err != nil {
 			return nil, err

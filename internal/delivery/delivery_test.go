@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/dunlin/dunlin/internal/delivery"
+	"github.com/dunlin/dunlin/internal/delta"
 	"github.com/dunlin/dunlin/internal/engine"
 )
 
@@ -145,6 +147,80 @@ func TestADamagedTransferIsBegunAnewOnce(t *testing.T) {
 			b.Errorf("transfers: %v", b.shop.transfers())
 		}
 	})
+}
+
+func TestADeviceThatWaitsDoesNotPayForADamagedDeltaAgainTheSameDay(t *testing.T) {
+	on(t, func(b *bench) {
+		b.shop.damage = 2
+		p := standard
+		p.Wait = true
+		for range 3 {
+			if err := b.bring(b.Context(), b.next, p); err == nil || !strings.Contains(err.Error(), "digest") {
+				b.Errorf("got %v", err)
+			}
+		}
+		if n := len(b.shop.transfers()); n != 2 {
+			b.Errorf("%d transfers", n)
+		}
+	})
+}
+
+func TestAServerWithoutRangesCostsAPartAndNotTheImage(t *testing.T) {
+	on(t, func(b *bench) {
+		p := standard
+		p.Wait = true
+		w := b.ware(b.old, b.next)
+		part := filepath.Join(b.dir, stem(b.next)+"-"+strings.TrimPrefix(digest(w.bytes), "sha256:")+".part")
+		b.must(os.MkdirAll(b.dir, 0o700))
+		b.must(os.WriteFile(part, w.bytes[:len(w.bytes)*9/10], 0o600))
+		b.shop.anew = true
+		_ = b.bring(b.Context(), b.next, p) // it may be refused, for what it costs
+		b.must(b.bring(b.Context(), b.next, p))
+		b.asDelta(b.next)
+	})
+}
+
+func TestAProcessThatDiesIsADeltaThatFailed(t *testing.T) {
+	on(t, func(b *bench) {
+		b.apply = delivery.Process{Program: "/bin/sh", Args: []string{"-c", "kill -9 $$"}}.Apply
+		b.must(b.bring(b.Context(), b.next, standard))
+		b.asPull(b.next, 1)
+		if !strings.Contains(b.failed[0].Error(), "killed") {
+			b.Errorf("the reason is %v", b.failed[0])
+		}
+	})
+}
+
+func TestAProcessThatHangsEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	w := writing(func(p []byte) (int, error) {
+		cancel(enough)
+		return len(p), nil
+	})
+	err := delivery.Process{Program: "/bin/sh", Args: []string{"-c", "echo; exec sleep 1000"}}.Apply(ctx, delivery.Task{}, w)
+	if !errors.Is(err, enough) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type writing func(p []byte) (int, error)
+
+func (w writing) Write(p []byte) (int, error) { return w(p) }
+
+func TestWhatAProcessSaysIsTheErrorItHad(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "delta")
+	if err := os.WriteFile(file, []byte("no delta at all"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = delivery.Process{Program: self, Args: []string{delivery.Command}}.Apply(t.Context(), delivery.Task{Delta: file}, io.Discard)
+	if !errors.Is(err, delta.ErrFormat) || err.Error() != delta.ErrFormat.Error() {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestAFileThatAPowerCutDamagedIsFound(t *testing.T) {

@@ -326,6 +326,7 @@ type bench struct {
 	engine            *enginetest.Fake
 	dir               string
 	room              func(path string) (int64, error)
+	apply             delivery.Applier
 	old, middle, next picture
 	failed            []error
 	offered           []int64
@@ -389,7 +390,7 @@ func (b *bench) ware(from, to picture) ware {
 
 func (b *bench) delivery() *delivery.Delivery {
 	return delivery.New(delivery.Options{
-		Dir: b.dir, Engine: b.engine, Log: slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), Free: b.room,
+		Dir: b.dir, Engine: b.engine, Apply: b.apply, Log: slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), Free: b.room,
 		Server: delivery.Server{URL: "http://" + host, User: user, Password: key, HTTP: &http.Client{Transport: b.shop}},
 	})
 }

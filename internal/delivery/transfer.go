@@ -19,6 +19,8 @@ const (
 	slack = 64 << 10
 	// reserve is what a file system keeps free, in bytes.
 	reserve = 16 << 20
+	// forgiven is after how long a delta that came damaged twice is fetched again.
+	forgiven = 24 * time.Hour
 )
 
 var (
@@ -29,7 +31,8 @@ var (
 )
 
 // fetch brings the delta's bytes into a file and returns its path. There may be a part of it already, of this agent or
-// of an earlier one. A file that is whole and wrong is begun anew, once.
+// of an earlier one. A file that is whole and wrong is begun anew, once,
+// and then left alone for a day.
 //
 // It never asks the kernel to flush: the digest tells a file that a power cut has damaged, and a card that is written
 // to seldom lives longer. A power cut costs what was received in the last half minute.
@@ -39,7 +42,11 @@ func (d *Delivery) fetch(ctx context.Context, s *session, o offer, m *meter) (st
 	}
 	name := stem(s.order.Image) + "-" + strings.TrimPrefix(o.Blob, "sha256:")
 	first, second := filepath.Join(d.dir, name+".part"), filepath.Join(d.dir, name+".again")
-	d.discard(s.order.Image, name+".part", name+".again") // of another delta of the same image
+	bad := filepath.Join(d.dir, name+".bad")
+	d.discard(s.order.Image, name+".part", name+".again", name+".bad") // of another delta of the same image
+	if info, err := os.Stat(bad); err == nil && time.Since(info.ModTime()) < forgiven {
+		return "", errDamaged
+	}
 	for _, path := range []string{first, second} {
 		if _, err := os.Stat(second); path == first && err == nil {
 			continue
@@ -56,6 +63,9 @@ func (d *Delivery) fetch(ctx context.Context, s *session, o offer, m *meter) (st
 			}
 		}
 		d.remove(path)
+	}
+	if err := os.WriteFile(bad, nil, 0o600); err != nil {
+		return "", errors.Join(errDamaged, err)
 	}
 	return "", errDamaged
 }
@@ -182,11 +192,12 @@ func (t *transfer) more(ctx context.Context) error {
 	case resp.StatusCode == http.StatusPartialContent && rangeStart(resp.Header) == t.at:
 	case resp.StatusCode == http.StatusOK:
 		if t.at > 0 {
-			if t.spent+t.offer.Size > t.budget() {
-				return fmt.Errorf("%s: %w", doing, errBudget)
-			}
+			// The part is no use with this server: the next delivery begins without it.
 			if err := t.restart(); err != nil {
 				return fmt.Errorf("%w: %w", errFile, err)
+			}
+			if t.spent+t.offer.Size > t.budget() {
+				return fmt.Errorf("%s: %w", doing, errBudget)
 			}
 		}
 	default:

@@ -47,6 +47,7 @@ type codec struct {
 	zeros     entropy.Number
 	padded    entropy.Prob
 
+	made, spent      int64 // bytes of layers, and work done for them; see work
 	err              error
 	buf, pred, kinds []byte
 
@@ -95,6 +96,35 @@ func (x *codec) failed() error {
 	return x.err
 }
 
+// Work is counted in what it takes to look at a byte. There is some for nothing, and so much for each byte that is made:
+// several times what a good delta takes. Whoever reads a delta cannot trust it with more, because what makes work may
+// travel in almost no bytes.
+const (
+	workFree  = 1 << 28
+	workTimes = 64
+
+	workUnit    = 512      // something in a tar
+	workFile    = 16 << 10 // an old file that is opened, and a folder of its path
+	workFolder  = 512
+	workPiece   = 64 // of a recipe
+	workDeflate = 4 << 10
+	workCopy    = 16
+	workFed     = 8       // a byte that the literals are fed with
+	workChunk   = 2 << 10 // of a program in which places are predicted, and for each of its KiB that are touched
+)
+
+var errWork = fmt.Errorf("%w: it makes more work than what it makes is worth", ErrFormat)
+
+// work counts some, and fails if it is too much. An encoder finds that out when it checks what it made.
+func (x *codec) work(n int64) {
+	if !x.c.Reading() {
+		return
+	}
+	if x.spent += n; x.spent < 0 || x.spent-workFree > workTimes*x.made {
+		x.fail(errWork)
+	}
+}
+
 // raw codes bytes of which nothing is known.
 func (x *codec) raw(b []byte) []byte {
 	for i := range b {
@@ -106,7 +136,18 @@ func (x *codec) raw(b []byte) []byte {
 // port is the one of two that the direction asks for.
 func (x *codec) port(r reader, w io.Writer) port {
 	if x.c.Reading() {
-		return port{w: w}
+		return port{w: &making{w, x}}
 	}
 	return port{r: r}
+}
+
+// making counts the bytes of a layer that are made.
+type making struct {
+	w io.Writer
+	x *codec
+}
+
+func (m *making) Write(p []byte) (int, error) {
+	m.x.made += int64(len(p))
+	return m.w.Write(p)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/dunlin/dunlin/internal/delta/code"
 	"github.com/dunlin/dunlin/internal/delta/match"
@@ -20,6 +21,7 @@ const (
 	pieceSize    = 64 << 10 // bytes of a copy or of a gap that are coded at once
 	instead      = 64       // bytes of an old file in the place of a gap, by which it is coded
 	copiesLimit  = 1 << 17  // of a file
+	listingLimit = 12 << 20 // bytes of all names of the layers that are used
 	sourcesLimit = 8        // of a file
 	densest      = 1100     // plain bytes of a byte of an opened file, at most
 )
@@ -94,6 +96,12 @@ func (x *codec) contents(f *contents, p string, typ byte, class int) {
 		if x.failed() != nil {
 			return
 		}
+	}
+	for _, s := range f.sources {
+		x.work(workFile + workFolder*int64(strings.Count(x.listings[s.layer][s.index].Path, "/")))
+	}
+	if x.failed() != nil {
+		return
 	}
 	old, err := join(x.basis, x.listings, f.sources)
 	if err != nil {
@@ -281,9 +289,17 @@ func (x *codec) inside(ctx context.Context, f *contents, how maker, p port) erro
 		return x.failed()
 	}
 	in.size = recipe.Size()
+	pieces, streams := recipe.Pieces()
+	if x.work(workPiece*pieces + workDeflate*streams); x.failed() != nil {
+		return x.failed()
+	}
 	if f.kind == patched {
 		if f.old.size > member.Limit {
 			x.fail(ErrFormat)
+			return x.failed()
+		}
+		// What is opened may be much more than the file, but not more than so many bytes.
+		if x.work(4*f.old.size + member.Limit/8); x.failed() != nil {
 			return x.failed()
 		}
 		b := make([]byte, f.old.size)
@@ -335,6 +351,19 @@ type memoryFile struct{ *bytes.Reader }
 
 func (memoryFile) Close() error { return nil }
 
+// until is an old file that cannot be read any more when ctx is done: so whoever reads it for long ends, too.
+type until struct {
+	ctx context.Context
+	old io.ReaderAt
+}
+
+func (u until) ReadAt(b []byte, at int64) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.old.ReadAt(b, at)
+}
+
 // body codes contents as they are.
 func (x *codec) body(ctx context.Context, f *contents, how maker, p port) error {
 	if f.kind == fresh {
@@ -342,7 +371,10 @@ func (x *codec) body(ctx context.Context, f *contents, how maker, p port) error 
 		x.lit.Near(0, nil, nil)
 		return x.gap(ctx, f.size, p, nil)
 	}
-	program, err := code.Open(f.old, f.old.ends[0])
+	if x.work(f.old.ends[0]); x.failed() != nil {
+		return x.failed()
+	}
+	program, err := code.Open(until{ctx, f.old}, f.old.ends[0])
 	if err != nil {
 		return err
 	}
@@ -357,6 +389,7 @@ func (x *codec) body(ctx context.Context, f *contents, how maker, p port) error 
 		return x.script(ctx, f, made.steps, p)
 	}
 	made.copies = x.copyList(made.copies, f)
+	x.work(workCopy * int64(len(made.copies)))
 	if err := x.failed(); err != nil {
 		return err
 	}
@@ -410,6 +443,9 @@ func (x *codec) body(ctx context.Context, f *contents, how maker, p port) error 
 				return err
 			}
 			if known != nil {
+				if x.work(workChunk * (2 + n>>10)); x.failed() != nil {
+					return x.failed()
+				}
 				kinds = x.kinds[:n]
 				if err := known.Predict(which, off, pred, kinds); err != nil {
 					return err

@@ -87,6 +87,7 @@ func (d *Delta) base(basis Basis) error {
 	}
 	x := d.x
 	x.listings, x.lastIndex = make([][]Name, len(d.used)), make([]int, len(d.used))
+	var listed int64
 	for i, used := range d.used {
 		if !used {
 			continue
@@ -94,6 +95,9 @@ func (d *Delta) base(basis Basis) error {
 		names, err := basis.Names(i)
 		if err != nil {
 			return fmt.Errorf("list layer %d: %w", i, err)
+		}
+		if listed += tarfile.Cost(names); listed > listingLimit {
+			return fmt.Errorf("%w: the layers it is made of have more names than are held", ErrFormat)
 		}
 		if !slices.IsSortedFunc(names, func(a, b Name) int { return tarfile.Order(a.Path, b.Path) }) {
 			names = slices.Clone(names)

@@ -29,6 +29,8 @@ var (
 	ErrBase = errors.New("the delta was made from another image")
 	// ErrResult means that what came out is not the new image: the old one is damaged, or the delta is.
 	ErrResult = errors.New("what the delta made is not the new image")
+	// ErrDisk means that the images take more room, uncompressed, than there is for making a delta.
+	ErrDisk = errors.New("the images are larger than there is room for")
 )
 
 // Layer is one layer of an image.
@@ -46,9 +48,11 @@ type Image struct {
 
 // Options are how to make a delta. The zero value makes the smallest that is made in reasonable time.
 type Options struct {
-	Dir string // folder for temporary files; "": the system's
+	Dir string // folder for temporary files, which who kills this removes; "": the system's
 	// Memory is how much may be used for the files at hand, in bytes, roughly; 0 means 768 MiB.
 	Memory int64
+	// Disk is how many bytes temporary files may have in all; 0 is no bound. More is ErrDisk.
+	Disk int64
 	// Progress is called now and then with the bytes of the new image that are done and those there are; may be nil.
 	Progress func(done, all int64)
 }

@@ -25,6 +25,7 @@ func Make(ctx context.Context, w io.Writer, old, new Image, o Options) (Info, er
 // encoder makes a delta.
 type encoder struct {
 	o         Options
+	disk      int64 // bytes in files
 	files     []*os.File
 	olds      []*tarfile.Tar
 	used      []bool // old layers
@@ -44,7 +45,7 @@ func (e *encoder) spool(ctx context.Context, l Layer) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	h := sha256.New()
-	n, err := io.CopyBuffer(io.MultiWriter(f, h), whileLasting{ctx, r}, make([]byte, 1<<20))
+	n, err := io.CopyBuffer(io.MultiWriter(filling{f, e}, h), whileLasting{ctx, r}, make([]byte, 1<<20))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -61,9 +62,24 @@ func (e *encoder) temporary() (*os.File, error) {
 		return nil, err
 	}
 	e.files = append(e.files, f)
-	// Where an open file can have no name, a crash leaves nothing behind.
-	os.Remove(f.Name())
+	if e.o.Dir == "" {
+		// Where an open file can have no name, a crash leaves nothing behind. Whoever names a folder wants to see them.
+		os.Remove(f.Name())
+	}
 	return f, nil
+}
+
+// filling counts what is written to temporary files.
+type filling struct {
+	w io.Writer
+	*encoder
+}
+
+func (f filling) Write(p []byte) (int, error) {
+	if f.disk += int64(len(p)); f.o.Disk > 0 && f.disk > f.o.Disk {
+		return 0, ErrDisk
+	}
+	return f.w.Write(p)
 }
 
 // whileLasting reads until the context ends.
@@ -92,6 +108,7 @@ func (e *encoder) close() error {
 
 func (e *encoder) make(ctx context.Context, w io.Writer, old, new Image) (Info, error) {
 	t := &top{Info: Info{From: imageID(old.Config), Config: new.Config}}
+	var listed int64
 	for i, l := range old.Layers {
 		f, size, err := e.spool(ctx, l)
 		if err != nil {
@@ -100,6 +117,11 @@ func (e *encoder) make(ctx context.Context, w io.Writer, old, new Image) (Info, 
 		layer, err := tarfile.List(f, size)
 		if err != nil {
 			return Info{}, fmt.Errorf("list layer %d of the old image: %w", i, err)
+		}
+		if listed += tarfile.Cost(layer.Names); listed > listingLimit {
+			// Nothing can be made of it: a device has not the memory to know all of its names.
+			listed -= tarfile.Cost(layer.Names)
+			layer.Odd, layer.Names, layer.Places = true, nil, nil
 		}
 		e.olds = append(e.olds, layer)
 		t.FromDiff = append(t.FromDiff, l.DiffID)
@@ -140,7 +162,7 @@ func (e *encoder) make(ctx context.Context, w io.Writer, old, new Image) (Info, 
 	if err != nil {
 		return Info{}, err
 	}
-	out := bufio.NewWriter(io.MultiWriter(w, made))
+	out := bufio.NewWriter(io.MultiWriter(w, filling{made, e}))
 	out.WriteString(magic)
 	out.WriteByte(version)
 	x := newCodec(entropy.NewWriter(out))

@@ -71,6 +71,9 @@ func (x *codec) unit(ctx context.Context, u *unit, w io.Writer) (err error) {
 		}
 	}()
 	p := x.port(u.body, w)
+	if x.work(workUnit); x.failed() != nil {
+		return x.failed()
+	}
 	switch u.what {
 	case unitZeros:
 		u.n = int64(x.c.Number(&x.zeros, uint64(u.n)))
@@ -81,7 +84,7 @@ func (x *codec) unit(ctx context.Context, u *unit, w io.Writer) (err error) {
 		for n := u.n; n > 0 && p.w != nil; {
 			b := x.buf[:min(n, pieceSize)]
 			clear(b)
-			if err := p.drain(b); err != nil {
+			if err := errors.Join(p.drain(b), ctx.Err()); err != nil {
 				return err
 			}
 			n -= int64(len(b))

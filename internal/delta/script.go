@@ -17,14 +17,15 @@ type step struct{ same, gap, skip int64 }
 
 // Bounds of what is remembered of edits.
 const (
-	editBits   = 15      // of how many there are
-	placeBits  = 16      // of the table by which they are found
-	editBytes  = 1 << 20 // of all gaps
-	editMax    = 4 << 10 // bytes of a gap that is remembered
-	around     = 12      // old bytes on each side by which an edit is known again
-	feedMax    = 4 << 20 // bytes of the old files, for the literals to be fed with them
-	feedBefore = 24      // bytes before a gap that the literals are fed with
-	windowSize = 64 << 10
+	editBits    = 15       // of how many there are
+	placeBits   = 16       // of the table by which they are found
+	editBytes   = 1 << 20  // of all gaps
+	editMax     = 4 << 10  // bytes of a gap that is remembered
+	around      = 12       // old bytes on each side by which an edit is known again
+	feedMax     = 4 << 20  // bytes of the old files, for the literals to be fed with them
+	feedBefore  = 24       // bytes before a gap that the literals are fed with
+	windowSize  = 64 << 10 // bytes of an old file that are held, and at least
+	windowLeast = 4 << 10
 )
 
 // What a step is.
@@ -58,6 +59,8 @@ type edits struct {
 	old  *joined
 	buf  []byte // some of old
 	from int64
+	most int // bytes that the next look at old takes, which grows while looks follow one another
+	work func(n int64)
 
 	what  [stepKinds * stepKinds * stepKinds * 4]entropy.Byte
 	here  [8]entropy.Prob // whether a known edit is the one, by its hits
@@ -69,20 +72,25 @@ type edits struct {
 	skip  [2]entropy.Number
 }
 
-func (e *edits) begin(old *joined) {
+func (e *edits) begin(old *joined, work func(n int64)) {
 	if e.all == nil {
 		e.all, e.places, e.bytes = make([]edit, 1<<editBits), make([]uint32, 1<<placeBits), make([]byte, editBytes)
 		e.buf = make([]byte, windowSize)
 	}
-	e.old, e.from, e.buf = old, 0, e.buf[:0]
+	e.old, e.from, e.buf, e.most, e.work = old, 0, e.buf[:0], windowLeast, work
 }
 
 // read returns n bytes of the old file, or fewer if it ends before. They are there until the next read.
 func (e *edits) read(off int64, n int) ([]byte, error) {
 	have := int64(len(e.buf))
 	if off < e.from || off+int64(n) > e.from+have && e.from+have < e.old.size {
+		if e.most *= 2; off < e.from || off > e.from+have+windowLeast {
+			e.most = windowLeast
+		}
+		e.most = min(max(e.most, n+2*feedBefore), windowSize)
 		e.from = max(0, off-2*feedBefore)
-		e.buf = e.buf[:min(windowSize, e.old.size-e.from)]
+		e.buf = e.buf[:min(int64(e.most), e.old.size-e.from)]
+		e.work(int64(len(e.buf)))
 		if _, err := e.old.ReadAt(e.buf, e.from); err != nil {
 			e.buf = e.buf[:0]
 			return nil, err
@@ -200,9 +208,12 @@ func (e *edits) is(k *edit, s step, left int64, p port, b []byte) (bool, error) 
 // script codes contents as a script; writing, steps is it.
 func (x *codec) script(ctx context.Context, f *contents, steps []step, p port) error {
 	e := &x.edits
-	e.begin(f.old)
+	e.begin(f.old, x.work)
 	// The old text is known to the literals as well: what was moved is said there.
 	if f.old.size <= feedMax {
+		if x.work(workFed * f.old.size); x.failed() != nil {
+			return x.failed()
+		}
 		for at := int64(0); at < f.old.size; at += pieceSize {
 			b := x.buf[:min(pieceSize, f.old.size-at)]
 			if _, err := f.old.ReadAt(b, at); err != nil {

@@ -62,6 +62,30 @@ func TestDeltasAreMadeFromWhatDevicesRunNewestFirst(t *testing.T) {
 	}
 }
 
+func TestOrganizationsTakeTurns(t *testing.T) {
+	s := open(t, "thousand")
+	for id := int64(1); id <= 2; id++ {
+		s.release(lair, id, noise(fmt.Sprint(id), 50_000))
+	}
+	for id := int64(5); id <= 8; id++ {
+		s.release(home, id, noise(fmt.Sprint(id), 50_000))
+	}
+	s.device(home, 9100, 5)
+	s.device(home, 9101, 6)
+	s.device(lair, 9200, 1)
+	s.target(home, 8)
+	s.target(lair, 2)
+	s.run()
+	var order []string
+	for range 4 {
+		d := s.outcome()
+		order = append(order, fmt.Sprint(d.Source.ID, " → ", d.Target.ID))
+	}
+	if got := strings.Join(order, ", "); got != "7 → 8, 1 → 2, 6 → 8, 5 → 8" {
+		t.Errorf("made were %s", got)
+	}
+}
+
 func TestADeviceThatIsPinnedGetsItsDeltaToo(t *testing.T) {
 	s := open(t, "thousand")
 	for id := int64(1); id <= 2; id++ {
@@ -323,6 +347,35 @@ func TestWhatGoesWrongIsTriedAgainAndThenKeptWithItsReason(t *testing.T) {
 			}
 			if _, err := s.Find(t.Context(), question(1, 2, format, 0)); !fault.Is(err, fault.NotFound) {
 				t.Errorf("it is offered: %v", err)
+			}
+		})
+	}
+}
+
+func TestImagesThatUnpackToMoreThanThereIsRoomForMakeNoDeltaAndDropNone(t *testing.T) {
+	for _, format := range []string{deltajob.Dunlin, deltajob.Librsync} {
+		t.Run(format, func(t *testing.T) {
+			s := open(t, format)
+			s.Space = 200_000
+			s.release(home, 1, noise("1", 50_000), noise("a", 5000))
+			s.release(home, 2, noise("1", 50_000), append(noise("a", 5000), "more"...))
+			s.release(home, 3, make([]byte, 2_000_000)) // two thousand bytes when it is compressed
+			s.target(home, 2)
+			s.run()
+			first := s.outcome()
+			if first.Status != fleet.DeltaReady {
+				t.Fatalf("%+v", first)
+			}
+			s.release(home, 4, noise("4", 50_000))
+			s.target(home, 4)
+			if d := s.outcome(); d.Status != fleet.DeltaFailed || d.Attempts != 1 || !strings.Contains(d.Reason, "more room than there is") {
+				t.Errorf("%+v", d)
+			}
+			if got := s.text(`SELECT status FROM deltas WHERE id = $1`, first.ID); got != "ready" {
+				t.Error("another delta was dropped for what will never fit")
+			}
+			if left := s.atWork(); len(left) > 0 {
+				t.Errorf("files are left: %s", left)
 			}
 		})
 	}

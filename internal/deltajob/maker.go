@@ -28,6 +28,7 @@ type Task struct {
 	Old, New *Image
 	Limit    int64  // bytes: what is larger is ErrUseless
 	Dir      string // for the files of the delta, and for those that are needed meanwhile
+	Disk     int64  // bytes that files may have meanwhile; 0 is no bound
 	Memory   int64  // bytes that may be used, roughly; 0 is the maker's default
 }
 
@@ -71,7 +72,7 @@ func MakeDunlin(ctx context.Context, t Task) (_ Made, err error) {
 	sum := sha256.New()
 	b := bufio.NewWriterSize(io.MultiWriter(f, sum), 256<<10)
 	to := &bounded{w: b, left: t.Limit}
-	_, err = delta.Make(ctx, to, t.Old.plain(), t.New.plain(), delta.Options{Dir: work, Memory: t.Memory})
+	_, err = delta.Make(ctx, to, t.Old.plain(), t.New.plain(), delta.Options{Dir: work, Memory: t.Memory, Disk: t.Disk})
 	if to.left < 0 {
 		return Made{}, ErrUseless
 	}

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dunlin/dunlin/internal/delta"
 	"github.com/dunlin/dunlin/internal/fault"
 )
 
@@ -47,6 +48,7 @@ type order struct {
 	Format  string  `json:"format"`
 	Dir     string  `json:"dir"`
 	Limit   int64   `json:"limit"`
+	Disk    int64   `json:"disk,omitempty"`
 	Memory  int64   `json:"memory"`
 	Ceiling uint64  `json:"ceiling,omitempty"`
 	Old     picture `json:"old"`
@@ -80,7 +82,7 @@ func (p Process) Encode(ctx context.Context, t Task) (Made, error) {
 	if err != nil {
 		return Made{}, fmt.Errorf("find the folder of a delta: %w", err)
 	}
-	o := order{Format: t.Format, Dir: dir, Limit: t.Limit, Memory: memory, Old: t.Old.picture(), New: t.New.picture()}
+	o := order{Format: t.Format, Dir: dir, Limit: t.Limit, Disk: t.Disk, Memory: memory, Old: t.Old.picture(), New: t.New.picture()}
 	if !p.Unlimited {
 		o.Ceiling = uint64(3*memory) + 256<<20
 	}
@@ -211,7 +213,7 @@ func (o order) make(makers map[string]Maker) outcome {
 	if maker == nil {
 		return outcome{Invalid: true, Error: fmt.Sprintf("there is no format %q", o.Format)}
 	}
-	t := Task{Format: o.Format, Limit: o.Limit, Dir: o.Dir, Memory: o.Memory * 3 / 4}
+	t := Task{Format: o.Format, Limit: o.Limit, Dir: o.Dir, Disk: o.Disk, Memory: o.Memory * 3 / 4}
 	var fd int
 	t.Old, fd = o.Old.open(3)
 	t.New, _ = o.New.open(fd)
@@ -219,6 +221,8 @@ func (o order) make(makers map[string]Maker) outcome {
 	switch {
 	case errors.Is(err, ErrUseless):
 		return outcome{Useless: true, Error: err.Error()}
+	case errors.Is(err, delta.ErrDisk), errors.Is(err, syscall.EFBIG):
+		return outcome{Invalid: true, Error: errRoom.Error()}
 	case err != nil:
 		return outcome{Invalid: fault.Is(err, fault.Invalid), Error: err.Error()}
 	}
@@ -232,6 +236,12 @@ func humble(o order) error {
 		return err
 	}
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("900"), 0) // some containers do not allow it
+	if o.Disk > 0 {
+		// Of a single file; all of them are counted where they are written, or seen in time.
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(o.Disk), Max: uint64(o.Disk)}); err != nil {
+			return err
+		}
+	}
 	if o.Ceiling == 0 {
 		return nil
 	}

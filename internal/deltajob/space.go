@@ -20,6 +20,9 @@ func (j *Jobs) makeRoom(ctx context.Context, more int64) error {
 	if err != nil {
 		return fmt.Errorf("measure what is at work: %w", err)
 	}
+	if at+more > j.Space {
+		return fmt.Errorf("%w (%d bytes of %d)", errRoom, at+more, j.Space) // no delta that is kept would help
+	}
 	j.write(ctx) // the last use counts
 	all, err := j.Store.KeptDeltas(ctx)
 	if err != nil {

@@ -113,11 +113,20 @@ func (db *DB) ClaimDelta(ctx context.Context, format string, lease time.Duration
 			return err
 		}
 		var id int64
+		// Organizations take turns: nobody waits for all of another's.
 		err := tx.QueryRowContext(ctx, `
+			WITH owned AS (
+				SELECT x.id, f.organization, x.started_at FROM deltas x
+				JOIN images i ON i.id = x.target JOIN services s ON s.id = i.service JOIN fleets f ON f.id = s.fleet
+			), served AS (
+				SELECT organization, MAX(started_at) AS at FROM owned GROUP BY organization
+			)
 			UPDATE deltas SET status = 'running', modified_at = $1, started_at = $1, ended_at = NULL, attempts = attempts + 1,
 				leased_until = $3
-			WHERE id = (SELECT id FROM deltas WHERE format = $2 AND (status = 'waiting' AND not_before <= $1 OR status = 'running' AND leased_until < $1)
-				ORDER BY CASE WHEN by_hand OR asked_at IS NOT NULL THEN 0 ELSE 1 END, target DESC, source DESC, id LIMIT 1)
+			WHERE id = (SELECT d.id FROM deltas d JOIN owned o ON o.id = d.id JOIN served s ON s.organization = o.organization
+				WHERE d.format = $2 AND (d.status = 'waiting' AND d.not_before <= $1 OR d.status = 'running' AND d.leased_until < $1)
+				ORDER BY COALESCE(s.at, 0), CASE WHEN d.attempts = 0 THEN 0 ELSE 1 END,
+					CASE WHEN d.by_hand OR d.asked_at IS NOT NULL THEN 0 ELSE 1 END, d.target DESC, d.source DESC, d.id LIMIT 1)
 			RETURNING id`, now, format, now+lease.Microseconds()).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
 			var at sql.NullInt64

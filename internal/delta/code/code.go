@@ -3,6 +3,10 @@
 // predicts those numbers, so that only what it got wrong must travel. Both ends predict alike: from the old file's bytes,
 // the copies and the Layout, and from nothing else.
 //
+// A program may be meant to make whoever reads it run out of memory or time. Opening one takes time for its size, predicting
+// for each KiB of it that copies touch, and a Program and its Predictor take 8 MiB at most, whatever the bytes are and
+// besides the copies. An error of the file that is read ends both.
+//
 // A field is such a number; a table finds the fields of one part of a program; a frame says where the parts are; moves say
 // where everything is now. A file for each processor, and for each family of tables, makes this a large package.
 package code
@@ -20,8 +24,8 @@ type Program struct {
 	chunks [chunks]chunk
 }
 
-// Open looks at an old file. nil means that it is none whose code anybody here knows. Errors are of reading alone: what
-// is damaged, or says strange things of itself, is simply not known.
+// Open looks at an old file. nil means that it is none whose code anybody here knows. Errors are those of reading it: what
+// is damaged, or says strange things of itself, is simply not known. A reader that fails ends it soon, and any Predict.
 func Open(old io.ReaderAt, size int64) (*Program, error) { return look(&view{file: old, size: size}) }
 
 // inMemory looks at a file that is at hand.
@@ -71,6 +75,9 @@ func (p *Program) Predictor(l *Layout, copies []match.Copy) *Predictor {
 // both ends must ask for the same pieces.
 func (x *Predictor) Predict(i int, at int64, b, kinds []byte) error {
 	clear(kinds)
+	if x.copies[i].Len < shortest {
+		return nil
+	}
 	old, now := x.copies[i].Old+at, x.copies[i].New+at
 	x.p.each(old, old+int64(len(b)), func(n int, from, to int64) {
 		on := x.l.on[n]

@@ -9,8 +9,9 @@ import (
 
 // Bounds of what is believed of a program's headers.
 const (
-	maxSections = 512
+	maxSections = 128
 	maxSegments = 64
+	maxLoads    = 16
 	maxName     = 64
 	maxSize     = 3 << 30   // of a file, in bytes: keys have 32 bits
 	maxTail     = 256 << 20 // of memory that has no bytes in the file
@@ -62,6 +63,9 @@ type headers struct {
 	n    int64
 }
 
+// index is the number of the header that a byte of the file, not before the first, lies in.
+func (h headers) index(off int64) int64 { return (off - int64(h.at)) / h.unit }
+
 // header returns the i-th header; nil if it is not in the file.
 func (f *frame) header(h headers, i int64) []byte {
 	if h.at > maxSize || i >= h.n {
@@ -103,7 +107,7 @@ func (f *frame) readSegments() {
 			kept = append(kept, s)
 		}
 	}
-	f.loads = kept
+	f.loads = kept[:min(len(kept), maxLoads)]
 }
 
 func word(b []byte) uint64 { return uint64(le.Uint32(b)) }
@@ -183,7 +187,12 @@ func (f *frame) arrange() {
 		}
 	}
 	slices.SortStableFunc(f.memory, func(a, b int) int { return cmp.Compare(f.sections[a].addr, f.sections[b].addr) })
+	f.ends = slices.Clone(f.memory)
+	slices.SortStableFunc(f.ends, func(a, b int) int { return cmp.Compare(f.end(a), f.end(b)) })
 }
+
+// end is where a section ends in memory.
+func (f *frame) end(i int) place { return f.sections[i].addr + f.sections[i].size }
 
 // within returns the section that an address lies in, or else the last one before it; -1 if there is none.
 func (f *frame) within(p place) int {

@@ -16,7 +16,9 @@ type frame struct {
 	sections   []section // in the order of their headers; the segments, if there are none
 	memory     []int     // those that are in memory, by address
 	loads      []segment // sorted by address, not overlapping
+	ends       []int     // as memory, by where they end
 	extent     int64     // one more than the last key
+	taken      int64     // of maxIndex
 }
 
 // section is a section of a program, as its header says, checked: what is in the file lies in the file, and what is in
@@ -106,6 +108,7 @@ type view struct {
 	size int64
 	all  []byte // the file, if it is at hand: then there is nothing to read
 	err  error  // the first error of reading
+	took int64  // how often something was looked at, which is the work that finding fields is
 	page [pages]page
 }
 
@@ -124,6 +127,7 @@ const (
 // at returns the n bytes at off, at most pageStep of them, which are good until the next call; nil if the file does not
 // have them all, or cannot be read.
 func (v *view) at(off int64, n int) []byte {
+	v.took++
 	if off < 0 || n < 0 || off > v.size-int64(n) {
 		return nil
 	}
@@ -158,11 +162,10 @@ func (v *view) load(off int64, n int) []byte {
 	p.from = off - off%pageStep
 	p.b = p.b[:min(pageSize, v.size-p.from)]
 	if m, err := v.file.ReadAt(p.b, p.from); m < len(p.b) {
-		p.b = p.b[:0]
 		if err == nil {
 			err = io.ErrUnexpectedEOF
 		}
-		v.err = err
+		v.err, v.page = err, [pages]page{} // nothing more is found, so that whoever reads comes to an end soon
 		return nil
 	}
 	return p.b[off-p.from:][:n:n]

@@ -49,8 +49,8 @@ func golangParts(f *frame) []part {
 		{"go.units", g.units, g.files, offsets{f, 4, g.place(g.files)}},
 		{"go.functions", g.functions, g.functions + g.count*g.pair(), functionTable{g}},
 	}
-	if g.since >= 20 {
-		parts = append(parts, part{"go.lines", g.pcs, g.functions, newLineTables(g)})
+	if t, ok := newLineTables(g); ok {
+		parts = append(parts, part{"go.lines", g.pcs, g.functions, t})
 	}
 	if g.starts != nil {
 		parts = append(parts, part{"go.descriptions", g.starts.from, g.starts.to, descriptions{g}})
@@ -95,11 +95,13 @@ func findGolang(f *frame) *golang {
 	if named && !known {
 		return nil
 	}
+	left := f.size // so that it takes no longer however often sections have the same bytes
 	for i := range f.sections {
 		s := &f.sections[i]
-		if s.kind != elf.SHT_PROGBITS || s.flags&elf.SHF_ALLOC == 0 {
+		if s.kind != elf.SHT_PROGBITS || s.flags&elf.SHF_ALLOC == 0 || left < s.to-s.from {
 			continue
 		}
+		left -= s.to - s.from
 		if g := scanGolang(f, s.from, s.to); g != nil {
 			return g
 		}
@@ -182,14 +184,16 @@ func (g *golang) pair() int64 {
 // of the names in it.
 func (g *golang) findModule() {
 	first, second := g.place(g.header), g.place(g.names)
+	left := 2 * g.size
 	for _, name := range []string{".go.module", ".noptrdata", ".data", ""} {
 		for i := range g.sections {
 			s := &g.sections[i]
-			if name != "" && s.name != name || s.kind != elf.SHT_PROGBITS || s.flags&elf.SHF_ALLOC == 0 || s.flags&elf.SHF_EXECINSTR != 0 {
+			if name != "" && s.name != name || s.kind != elf.SHT_PROGBITS || s.flags&elf.SHF_ALLOC == 0 || s.flags&elf.SHF_EXECINSTR != 0 || left < s.to-s.from {
 				continue
 			}
+			left -= s.to - s.from
 			at := s.from + int64(-s.addr&uint64(g.word-1))
-			for ; at+2*g.word <= s.to; at += g.word {
+			for ; at+2*g.word <= s.to && g.err == nil; at += g.word {
 				if g.address(at) == first && g.address(at+g.word) == second {
 					g.readModule(at)
 					return
@@ -224,7 +228,6 @@ func (g *golang) readModule(at int64) {
 // columns grow.
 func (g *golang) index() {
 	from := g.functions + g.count*g.pair() + g.pair()/2
-	g.starts = newLabels(from, min(g.end, from+maxLabelled))
 	last, lastAt := uint64(0), int64(0)
 	for i := range g.count {
 		entry, at := g.function(i)
@@ -232,13 +235,17 @@ func (g *golang) index() {
 			g.count = i
 			break
 		}
-		g.starts.put(at, 1)
 		last, lastAt = entry, at
 	}
-	if g.starts != nil {
-		d, _ := g.describe(lastAt)
-		g.starts.to = min(g.starts.to, max(d.end, from))
+	if g.starts = g.labels(from, min(g.end, lastAt+maxDescription)); g.starts == nil {
+		return
 	}
+	for i := int64(0); i < g.count && g.err == nil; i++ {
+		_, at := g.function(i)
+		g.starts.put(g.functions+at, 1)
+	}
+	d, _ := g.describe(lastAt)
+	g.starts.to = min(g.starts.to, max(d.end, from))
 }
 
 // function reads an entry of the table of functions: what says where the function begins, and where its description is,

@@ -17,7 +17,9 @@ const (
 	bucketCode  = 4096 // how much code a bucket is about, in bytes
 	bucketParts = 16
 	bucketSize  = 4 + bucketParts
-	bucketSteps = 256 // how far a function is looked for from the last one, in functions
+	// How many functions are looked at in a piece to find those of its buckets, and how many more for each of its bytes.
+	bucketSteps     = 128
+	bucketStepsMore = 4
 )
 
 // bucketPart finds the table.
@@ -51,6 +53,7 @@ func (t buckets) foretell(m *moves, from int64, now place, b, kinds []byte) {
 	off := int64(now - m.now(t.module.buckets))
 	text, functions := m.now(t.text), m.now(t.place(t.functions))
 	n := int64(-1) // the function found last
+	steps := bucketSteps + bucketStepsMore*len(b)
 	base := uint64(0)
 	of := int64(-1) // the bucket that base is of
 	for i := 0; i < len(b); i++ {
@@ -60,7 +63,7 @@ func (t buckets) foretell(m *moves, from int64, now place, b, kinds []byte) {
 		}
 		bucket, within := at/bucketSize, at%bucketSize
 		if bucket != of {
-			n, of = t.covering(m, text+uint64(bucket)*bucketCode, n), bucket
+			n, of = t.covering(m, text+uint64(bucket)*bucketCode, n, &steps), bucket
 			base = (m.now(t.place(t.functions+n*t.pair())) - functions) / uint64(t.pair())
 		}
 		kinds[i] = Operand
@@ -69,13 +72,14 @@ func (t buckets) foretell(m *moves, from int64, now place, b, kinds []byte) {
 			kinds[i] += byte(within)
 			continue
 		}
-		n = t.covering(m, text+uint64(bucket)*bucketCode+uint64(within-4)*(bucketCode/bucketParts), n)
+		n = t.covering(m, text+uint64(bucket)*bucketCode+uint64(within-4)*(bucketCode/bucketParts), n, &steps)
 		b[i] = byte((m.now(t.place(t.functions+n*t.pair()))-functions)/uint64(t.pair()) - base)
 	}
 }
 
-// covering returns the function that is at a place of the new program, looking from the n-th on, if that is one.
-func (t buckets) covering(m *moves, p place, n int64) int64 {
+// covering returns the function that is at a place of the new program, looking from the n-th on, if that is one, and no
+// further than there are steps left.
+func (t buckets) covering(m *moves, p place, n int64, steps *int) int64 {
 	now := func(i int64) place {
 		entry, _ := t.function(i)
 		return m.now(t.text + entry)
@@ -85,16 +89,10 @@ func (t buckets) covering(m *moves, p place, n int64) int64 {
 		n = int64(sort.Search(int(t.count), func(i int) bool { return now(int64(i)) > p })) - 1
 		n = max(n, 0)
 	}
-	for range bucketSteps {
-		if n+1 >= t.count || now(n+1) > p {
-			break
-		}
+	for ; *steps > 0 && n+1 < t.count && now(n+1) <= p; *steps-- {
 		n++
 	}
-	for range bucketSteps {
-		if n == 0 || now(n) <= p {
-			break
-		}
+	for ; *steps > 0 && n > 0 && now(n) > p; *steps-- {
 		n--
 	}
 	return n

@@ -30,7 +30,7 @@ func (t labelled) fields(from, to int64, yield func(Field)) {
 	for at := t.next(from-8, to); at < to; at = t.next(at+4, to) {
 		if base := t.bases[t.get(at)]; base != 0 {
 			v := t.f.u32(at)
-			if file, ok := t.inlined.file(v); ok && t.get(at) == labelName {
+			if file, ok := t.file(at, v); ok {
 				yield(Field{At: at + 8, Target: line(file, int64(t.f.u32(at+8))), Base: line(file, 0), Kind: Word32})
 			}
 			yield(Field{At: at, Target: base + uint64(v), Base: base, Kind: Word32})
@@ -46,12 +46,20 @@ func (t labelled) fields(from, to int64, yield func(Field)) {
 	})
 }
 
+// file is the file of the inlined function whose name is said at `at`, if one is.
+func (t labelled) file(at int64, name uint32) (uint32, bool) {
+	if len(t.inlined) == 0 || t.get(at) != labelName {
+		return 0, false
+	}
+	return t.inlined.file(name)
+}
+
 // eachDescription calls yield for the functions' descriptions.
 func (g *golang) eachDescription(yield func(d description)) {
 	if g.starts == nil {
 		return
 	}
-	for at := g.starts.next(0, g.starts.to); at < g.starts.to; at = g.starts.next(at+4, g.starts.to) {
+	for at := g.starts.next(0, g.starts.to); at < g.starts.to && g.err == nil; at = g.starts.next(at+4, g.starts.to) {
 		if d, ok := g.describe(at); ok {
 			yield(d)
 		}
@@ -67,18 +75,25 @@ func (g *golang) funcdataParts() []part {
 	to := from
 	for _, s := range g.loads {
 		if from >= s.from && from < s.to {
-			to = min(s.to, from+maxLabelled)
+			to = s.to
 		}
 	}
-	begins := newLabels(from, to)
-	g.eachDescription(func(d description) {
-		for n := range int64(8) {
-			if p, ok := g.data(d, n); ok {
-				begins.put(from+int64(p-g.module.funcdata), 1)
+	each := func(yield func(at int64)) {
+		g.eachDescription(func(d description) {
+			for n := range int64(8) {
+				if p, ok := g.data(d, n); ok {
+					yield(from + int64(p-g.module.funcdata))
+				}
 			}
-		}
-	})
-	marks, end := newLabels(from, to), from
+		})
+	}
+	last := from
+	each(func(at int64) { last = max(last, min(at, to)) })
+	to = min(to, last+maxDescription)
+	begins := g.labels(from, to)
+	defer g.drop(begins)
+	each(func(at int64) { begins.put(at, 1) })
+	marks, end := g.labels(from, to), from
 	if marks == nil || begins == nil {
 		return nil
 	}
@@ -87,31 +102,39 @@ func (g *golang) funcdataParts() []part {
 		end = max(end, min(at+4, to))
 	}
 	g.eachDescription(func(d description) {
-		data := func(n int64) (int64, bool) {
+		// What several functions have is read once, as what the first one says it is.
+		data := func(n int64) (at, limit int64, ok bool) {
 			p, ok := g.data(d, n)
-			at := from + int64(p-g.module.funcdata)
-			return at, ok && at < to
+			at = from + int64(p-g.module.funcdata)
+			if !ok || begins.get(at) != 1 {
+				return 0, 0, false
+			}
+			begins.put(at, 2)
+			return at, begins.next(at+4, at+maxDescription), true
 		}
-		if at, ok := data(dataStack); ok {
+		if at, limit, ok := data(dataStack); ok {
 			const size = 16
 			n := int64(min(g.address(at), maxDescription/size))
 			for i := range n {
+				if at+g.word+(i+1)*size > limit {
+					break
+				}
 				put(at+g.word+i*size+12, labelRead)
 			}
 		}
-		if at, ok := data(dataInlined); ok {
+		if at, limit, ok := data(dataInlined); ok {
 			name, size := int64(4), int64(sizeInlined)
 			if g.since < 20 {
 				name, size = 12, 20
 			}
-			for limit := begins.next(at+4, at+maxDescription); at+size <= limit; at += size {
+			for ; at+size <= limit; at += size {
 				if int64(g.u32(at+name)) >= g.units-g.names || g.since >= 20 && g.u32(at)>>8 != 0 {
 					break // behind the last data there is something else
 				}
 				put(at+name, labelName)
 			}
 		}
-		if at, ok := data(dataWrapped); ok && g.since >= 18 {
+		if at, _, ok := data(dataWrapped); ok {
 			put(at, labelText)
 		}
 	})

@@ -2,6 +2,7 @@ package code
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sort"
 
@@ -34,7 +35,7 @@ type hunk struct {
 	shift      int32
 }
 
-const maxHunks = 1 << 16
+const maxHunks = 1 << 14
 
 // hunks are sorted by file and line.
 type hunks []hunk
@@ -51,10 +52,13 @@ func (h hunks) now(p place) place {
 	return uint64(max(int64(number)+int64(h[n-1].shift), 0))
 }
 
-// code writes or reads them.
-func (h hunks) code(c *entropy.Coder) hunks {
+// code writes or reads them, of which there are no more than most.
+func (h hunks) code(c *entropy.Coder, most int) hunks {
+	if most == 0 {
+		return nil
+	}
 	var m struct{ count, file, line, first, shift entropy.Number }
-	n := int(min(c.Number(&m.count, uint64(len(h))), maxHunks))
+	n := int(min(c.Number(&m.count, uint64(len(h))), uint64(most)))
 	last := hunk{}
 	for i := range n {
 		if c.Reading() {
@@ -77,7 +81,7 @@ func (h hunks) code(c *entropy.Coder) hunks {
 const hunkGain = 3
 
 // findHunks finds how lines have moved, by what single fields say of it.
-func findHunks(votes hunks) hunks {
+func findHunks(votes hunks, most int) hunks {
 	slices.SortFunc(votes, func(a, b hunk) int {
 		return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.line, b.line), cmp.Compare(a.shift, b.shift))
 	})
@@ -88,7 +92,7 @@ func findHunks(votes hunks) hunks {
 		gain    int  // what the open one makes right
 	)
 	keep := func() {
-		if gain >= hunkGain && len(kept) < maxHunks {
+		if gain >= hunkGain && len(kept) < most {
 			kept, current = append(kept, open), open
 		}
 		gain = 0
@@ -222,24 +226,29 @@ func (s inlinedFiles) file(name uint32) (uint32, bool) {
 
 const (
 	pcInlined  = 2 // which of a function's tables tells what was inlined there
-	maxInlined = 1 << 19
+	maxInlined = 1 << 15
+	stepBytes  = 16 // bytes of the program for each step to find what was inlined
 )
 
 // findInlined finds the files of inlined functions.
 func (g *golang) findInlined() {
-	var all inlinedFiles
-	steps := 4 * (g.functions - g.pcs) // so that it takes no longer than such tables can be long
+	all := map[uint32]uint32{}
+	steps := g.size / stepBytes
 	g.eachDescription(func(d description) {
 		g.eachInlined(d, &steps, func(at int64, file uint32) {
-			if len(all) < maxInlined {
-				all = append(all, struct{ name, file uint32 }{g.u32(at + 4), file})
+			name := g.u32(at + 4)
+			if was, ok := all[name]; ok && file < was || !ok && len(all) < maxInlined {
+				all[name] = file
 			}
 		})
 	})
-	slices.SortFunc(all, func(a, b struct{ name, file uint32 }) int {
-		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.file, b.file))
-	})
-	g.inlined = slices.Clone(slices.CompactFunc(all, func(a, b struct{ name, file uint32 }) bool { return a.name == b.name }))
+	if !g.take(int64(len(all)) * 8) {
+		return
+	}
+	g.inlined = make(inlinedFiles, 0, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		g.inlined = append(g.inlined, struct{ name, file uint32 }{name, all[name]})
+	}
 }
 
 // eachInlined calls yield for the calls that were inlined in a function, and the file of what is called: the one that the
@@ -267,143 +276,5 @@ func (g *golang) eachInlined(d description, steps *int64, yield func(at int64, f
 		if file, ok := g.file(d, files.value); ok {
 			yield(first+highest*sizeInlined, file)
 		}
-	}
-}
-
-// lineTables are the tables that tell the line for each place in the code, among those that tell other things. Tables that
-// are alike are there once, in the order of the functions that they come in first.
-type lineTables struct {
-	*golang
-	// For each so many functions, where the last table is that one before them has.
-	last []uint32
-}
-
-const lineBlock = 16
-
-// newLineTables finds the tables.
-func newLineTables(g *golang) lineTables {
-	t := lineTables{golang: g}
-	var tables []uint32
-	last := uint32(0)
-	for i := range g.count {
-		if i%lineBlock == 0 {
-			t.last = append(t.last, last)
-		}
-		if d, ok := g.describeFunction(i); ok {
-			tables = g.tables(d, tables[:0])
-			last = max(last, slices.Max(tables))
-		}
-	}
-	return t
-}
-
-// describeFunction reads the description of the i-th function.
-func (g *golang) describeFunction(i int64) (description, bool) {
-	_, at := g.function(i)
-	return g.describe(g.functions + at)
-}
-
-// tables adds the tables by place in the code of a function.
-func (g *golang) tables(d description, out []uint32) []uint32 {
-	out = append(out, g.u32(d.tail+12), g.u32(d.tail+16), g.u32(d.tail+20))
-	for at := d.pcs; at+4 <= d.funcdata; at += 4 {
-		out = append(out, g.u32(at))
-	}
-	return out
-}
-
-func (t lineTables) fields(from, to int64, yield func(Field)) {
-	if len(t.last) == 0 {
-		return
-	}
-	// The table that `from` lies in may be the last one before the block that is found: then the block that has it comes
-	// earlier, and others that have none may lie between.
-	n, _ := slices.BinarySearch(t.last, uint32(max(from-t.pcs, 0)))
-	n, _ = slices.BinarySearch(t.last, t.last[max(n-1, 0)])
-	first := max(n-1, 0)
-	last := t.last[first]
-	// A table is read when it is known where the next one begins.
-	var (
-		of     description
-		at     uint32
-		buf    [16]uint32
-		tables = buf[:0]
-	)
-	for i := int64(first) * lineBlock; i < t.count; i++ {
-		d, ok := t.describeFunction(i)
-		if !ok {
-			continue
-		}
-		tables = t.tables(d, tables[:0])
-		slices.Sort(tables)
-		for _, off := range tables {
-			if off <= last {
-				continue
-			}
-			last = off
-			if at != 0 && t.pcs+int64(off) > from {
-				t.read(of, at, t.pcs+int64(off), to, yield)
-			}
-			if t.pcs+int64(off) >= to {
-				return
-			}
-			of, at = d, off
-		}
-	}
-	if at != 0 {
-		t.read(of, at, t.functions, to, yield)
-	}
-}
-
-// read yields the fields of one table, as far as they begin before `to`.
-func (t lineTables) read(d description, off uint32, limit, to int64, yield func(Field)) {
-	if off == t.u32(d.tail+20) {
-		t.lines(d, off, limit, to, yield)
-		return
-	}
-	for r := t.table(off, limit); r.at < to; {
-		begin := r.pc
-		if !r.next() {
-			return
-		}
-		t.step(d, &r, begin, yield)
-	}
-}
-
-// step yields how long the code is that has a value.
-func (t lineTables) step(d description, r *pcTable, begin uint64, yield func(Field)) {
-	if r.step <= 3 && d.entry != 0 {
-		yield(Field{At: r.at - int64(r.step), Target: d.entry + r.pc, Base: d.entry + begin, Unit: uint32(t.quantum), Kind: Step1 + Kind(r.step-1)})
-	}
-}
-
-// lines yields the fields of a table of lines.
-func (t lineTables) lines(d description, off uint32, limit, to int64, yield func(Field)) {
-	lines, files := t.table(off, limit), t.table(t.u32(d.tail+16), t.functions)
-	base, known := place(0), true
-	of, file, ok := files.value, uint32(0), false // the file of a value, and before all there is none
-	for lines.at < to {
-		at, begin := lines.at, lines.pc
-		if !lines.next() {
-			return
-		}
-		for range 4 { // a file is hardly ever told without a line
-			if files.pc > begin || !files.next() {
-				break
-			}
-		}
-		if files.value != of {
-			of = files.value
-			file, ok = t.file(d, of)
-		}
-		now := line(file, lines.value)
-		if base == 0 {
-			base = line(file, -1)
-		}
-		if ok && known && lines.width <= 3 && lines.value >= 0 {
-			yield(Field{At: at, Target: now, Base: base, Kind: Turn1 + Kind(lines.width-1)})
-		}
-		t.step(d, &lines, begin, yield)
-		base, known = now, ok
 	}
 }

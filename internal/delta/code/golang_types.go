@@ -37,11 +37,11 @@ func (g *golang) typeParts() []part {
 			parts = append(parts, part{"go.typelinks", s.from, s.to, offsets{g.frame, 4, g.module.types}})
 		}
 	}
-	t := typeReader{g, newLabels(from, from+size), uint64(size)}
+	t := typeReader{g, g.frame.labels(from, from+size), uint64(size), size / sizeMethod * 2}
 	if t.labels == nil {
 		return parts
 	}
-	for at := from; at < from+size; {
+	for at := from; at < from+size && g.err == nil; {
 		if n := t.read(at); n > 0 {
 			at += n
 		} else {
@@ -58,6 +58,7 @@ type typeReader struct {
 	*golang
 	labels *labels
 	size   uint64 // of all types, in bytes
+	left   int64  // how many methods are still read: no more than there is room for
 }
 
 // common is how long the part of a type is that all have, in bytes.
@@ -114,7 +115,9 @@ func (t *typeReader) read(at int64) int64 {
 func (g *golang) alignment() uint64 { return uint64(g.word) }
 
 // inside reports whether an address is in the program, or none.
-func (g *golang) inside(p place) bool { return p == 0 || g.within(p) >= 0 }
+func (g *golang) inside(p place) bool {
+	return p == 0 || len(g.memory) > 0 && p >= g.sections[g.memory[0]].addr
+}
 
 // uncommon labels what a type with methods has, if that is what is at `at`.
 func (t *typeReader) uncommon(at int64) bool {
@@ -127,7 +130,7 @@ func (t *typeReader) uncommon(at int64) bool {
 		return false
 	}
 	t.offset(at, labelName)
-	for i := range int64(min(methods, maxMethods)) {
+	for i := range t.methods(uint64(methods)) {
 		m := at + off + i*sizeMethod
 		t.offset(m, labelName)
 		t.offset(m+4, labelName)
@@ -144,10 +147,17 @@ func (t *typeReader) interfaceMethods(at int64) {
 	if !ok {
 		return
 	}
-	for i := range int64(min(t.address(at+t.word), maxMethods)) {
+	for i := range t.methods(t.address(at + t.word)) {
 		t.offset(first+i*size, labelName)
 		t.offset(first+i*size+4, labelName)
 	}
+}
+
+// methods is how many methods are read of a type that says it has n.
+func (t *typeReader) methods(n uint64) int64 {
+	n = min(n, maxMethods, uint64(t.left))
+	t.left -= int64(n)
+	return int64(n)
 }
 
 // offset labels an offset, unless it is one of those that stand for nothing.

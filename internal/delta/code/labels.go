@@ -2,22 +2,19 @@ package code
 
 import "math/bits"
 
-// maxLabelled is how large a part may be for labels to be made of it, in bytes: they take a sixteenth of it.
-const maxLabelled = 32 << 20
-
 // labels are small numbers, 0 to 3, for every four bytes of a part of a file.
 type labels struct {
 	from, to int64
 	set      []uint64
 }
 
-// newLabels returns labels that are all 0; nil if that would be too many of them. The methods know what to do with nil.
+// newLabels returns labels that are all 0. The methods know what to do with nil.
 func newLabels(from, to int64) *labels {
-	if from >= to || to-from > maxLabelled {
-		return nil
-	}
-	return &labels{from, to, make([]uint64, (to-from+127)/128)}
+	return &labels{from, to, make([]uint64, labelsSize(from, to)/8)}
 }
+
+// labelsSize is what labels take, in bytes: a sixteenth of what they are for.
+func labelsSize(from, to int64) int64 { return (to - from + 127) / 128 * 8 }
 
 // put labels what is at off, unless that is outside or between two fours.
 func (m *labels) put(off int64, v uint64) {

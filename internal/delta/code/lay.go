@@ -20,8 +20,8 @@ func Lay(p *Program, old, new []byte, copies []match.Copy) *Layout {
 	l.on = make([]uint32, len(p.parts))
 	var moved votes
 	moved.collect(p, now, copies)
-	l.lines = findHunks(moved.lines)
-	l.anchors = findAnchors(moved.places, newMoves(p.frame, l, copies))
+	l.lines = findHunks(moved.lines, p.mostHunks())
+	l.anchors = findAnchors(moved.places, newMoves(p.frame, l, copies), p.mostAnchors())
 	worth := false
 	for n, kinds := range score(p, l, old, new, copies) {
 		sum := tally{}
@@ -67,6 +67,9 @@ func score(p *Program, l *Layout, old, new []byte, copies []match.Copy) [][kinds
 	out := make([][kinds]tally, len(p.parts))
 	var b, what [8]byte
 	for _, c := range copies {
+		if c.Len < shortest {
+			continue
+		}
 		p.each(c.Old, c.Old+c.Len, func(n int, from, to int64) {
 			was, _ := p.run(from)
 			is, _ := l.run(c.New + from - c.Old)
@@ -118,7 +121,7 @@ func (v *votes) collect(p, now *Program, copies []match.Copy) {
 }
 
 // findAnchors finds what has moved otherwise than m, what copies say. An anchor has to make more fields right than it costs.
-func findAnchors(votes []vote, m *moves) []span {
+func findAnchors(votes []vote, m *moves, most int) []span {
 	slices.SortFunc(votes, func(a, b vote) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.shift, b.shift)) })
 	var (
 		anchors []span
@@ -126,7 +129,7 @@ func findAnchors(votes []vote, m *moves) []span {
 		gain    int // of the open anchor: fields that become right
 	)
 	keep := func() {
-		if gain >= anchorGain && len(anchors) < maxAnchors {
+		if gain >= anchorGain && len(anchors) < most {
 			anchors = append(anchors, open)
 		}
 		gain = 0

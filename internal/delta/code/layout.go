@@ -136,14 +136,14 @@ func (p *Program) Code(c *entropy.Coder, l *Layout) *Layout {
 		}
 	}
 	l.anchors = p.anchors(c, l.anchors)
-	l.lines = l.lines.code(c)
+	l.lines = l.lines.code(c, p.mostHunks())
 	return l
 }
 
 // anchors writes or reads the anchors of a layout.
 func (p *Program) anchors(c *entropy.Coder, anchors []span) []span {
 	var m struct{ count, gap, size, shift entropy.Number }
-	n := int(min(c.Number(&m.count, uint64(len(anchors))), maxAnchors))
+	n := int(min(c.Number(&m.count, uint64(len(anchors))), uint64(p.mostAnchors())))
 	if c.Reading() {
 		anchors = nil
 	}
@@ -165,6 +165,20 @@ func (p *Program) anchors(c *entropy.Coder, anchors []span) []span {
 		}
 	}
 	return anchors
+}
+
+// mostAnchors and mostHunks are how many a layout has at most.
+
+func (p *Program) mostAnchors() int { return int(min(p.extent/sparse, maxAnchors)) }
+
+func (p *Program) mostHunks() int {
+	n := int64(0)
+	for _, t := range p.parts {
+		if _, ok := t.table.(lineTables); ok {
+			n += t.to - t.from
+		}
+	}
+	return int(min(n/sparse, maxHunks))
 }
 
 // end is where the last section ended.

@@ -21,6 +21,7 @@ type moves struct {
 	l     *Layout
 	spans []span   // by key, not overlapping
 	first []uint32 // for each block of keys the first span that ends behind the block's beginning
+	bits  int      // of the keys in a block
 }
 
 // span is a piece of the old program that moves as one. It lies in one piece of memory in both programs.
@@ -30,9 +31,10 @@ type span struct {
 }
 
 const (
-	block      = 4 << 10 // of keys
-	maxSpans   = 1 << 18
-	maxAnchors = 1 << 15
+	blockBits  = 12      // of a block's keys, at least
+	maxBlocks  = 1 << 16 // which are larger in larger programs
+	maxSpans   = 1 << 17
+	maxAnchors = 1 << 14
 )
 
 // newMoves works out the moves that copies imply, and the layout says. Where several copies have the same bytes, the
@@ -83,10 +85,12 @@ func newMoves(f *frame, l *Layout, copies []match.Copy) *moves {
 		}
 	}
 	m.spans = append(m.spans, anchors...)
-	m.first = make([]uint32, f.extent/block+1)
+	for m.bits = blockBits; f.extent>>m.bits >= maxBlocks; m.bits++ {
+	}
+	m.first = make([]uint32, f.extent>>m.bits+1)
 	n := 0
 	for i := range m.first {
-		for n < len(m.spans) && int64(m.spans[n].to) <= int64(i)*block {
+		for n < len(m.spans) && int64(m.spans[n].to) <= int64(i)<<m.bits {
 			n++
 		}
 		m.first[i] = uint32(n)
@@ -159,7 +163,18 @@ func (m *moves) now(p place) place {
 
 // shift is how far what has a key has moved: as the span there, or else the one nearest to it.
 func (m *moves) shift(key int64) int64 {
-	i := int(m.first[key/block])
+	n := int(key >> m.bits)
+	i, end := int(m.first[n]), len(m.spans)
+	if n+1 < len(m.first) {
+		end = min(int(m.first[n+1])+1, end)
+	}
+	for end-i > 8 { // most blocks have few
+		if half := (i + end) / 2; int64(m.spans[half].to) <= key {
+			i = half + 1
+		} else {
+			end = half + 1
+		}
+	}
 	for i < len(m.spans) && int64(m.spans[i].to) <= key {
 		i++
 	}

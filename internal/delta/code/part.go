@@ -36,13 +36,7 @@ func insert(parts []part, t part) []part {
 
 // each calls yield for the parts that have some of the bytes from `from` to `to`, and which they have.
 func (p *Program) each(from, to int64, yield func(n int, from, to int64)) {
-	n := 0
-	for i := range p.parts {
-		if p.parts[i].to > from {
-			break
-		}
-		n++
-	}
+	n, _ := slices.BinarySearchFunc(p.parts, from+1, func(t part, from int64) int { return cmp.Compare(t.to, from) })
 	for ; n < len(p.parts) && p.parts[n].from < to; n++ {
 		yield(n, max(from, p.parts[n].from), min(to, p.parts[n].to))
 	}
@@ -52,7 +46,7 @@ func (p *Program) each(from, to int64, yield func(n int, from, to int64)) {
 // in the same one.
 const (
 	chunkSize = 1 << 10 // bytes of a part
-	chunks    = 256
+	chunks    = 32
 	overlap   = 8 // bytes behind a chunk in which its fields may end
 )
 
@@ -95,7 +89,7 @@ func (p *Program) chunk(n int, at int64) *chunk {
 	}
 	end, sorted := min(at+chunkSize, t.to), true
 	t.table.fields(at, min(end+overlap, t.to), func(f Field) {
-		if f.At < end && f.within(at, t.to) {
+		if f.At < end && f.within(at, t.to) && len(c.fields) < chunkSize {
 			sorted = sorted && (len(c.fields) == 0 || c.fields[len(c.fields)-1].At <= f.At)
 			c.fields = append(c.fields, f)
 		}

@@ -1,11 +1,16 @@
 package code
 
-import "debug/elf"
+import (
+	"cmp"
+	"debug/elf"
+	"slices"
+)
 
 // tables finds the tables of an ELF file that are not code: those of its linker and loader, and its pointers.
 func tables(f *frame) []part {
 	var parts []part
 	word := int64(f.class / 8)
+	unwinding, caught, gopclntab := f.section(".eh_frame"), f.section(".gcc_except_table"), f.section(".gopclntab")
 	for i := range f.sections {
 		s := &f.sections[i]
 		if s.from == s.to {
@@ -44,18 +49,21 @@ func tables(f *frame) []part {
 			case s.name == ".eh_frame_hdr":
 				t = frameHeader{f, s}
 			case s.name == ".eh_frame":
+				if s != unwinding {
+					continue
+				}
 				frames := newFrames(f, s)
 				if frames == nil {
 					continue
 				}
-				if x := f.section(".gcc_except_table"); x != nil {
-					parts = append(parts, frames.exceptions(x)...)
+				if caught != nil {
+					parts = append(parts, frames.exceptions(caught)...)
 				}
 				t = frames
 			case s.flags&elf.SHF_STRINGS != 0 || s.name == ".interp":
 			case s.name == ".gcc_except_table": // it comes with .eh_frame
 			case s.name == ".gopclntab" || s.name == ".data.rel.ro.gopclntab": // what has no fields for Go has none
-			case s.flags&elf.SHF_WRITE == 0 && f.class == 64 && f.section(".gopclntab") == nil:
+			case s.flags&elf.SHF_WRITE == 0 && f.class == 64 && gopclntab == nil:
 				t = readOnly{addresses{f, word}, s}
 			default:
 				t = addresses{f, word}
@@ -391,7 +399,7 @@ type sectionHeaders struct{ *frame }
 
 func (t sectionHeaders) fields(from, to int64, yield func(Field)) {
 	word, kind := int64(t.class/8), t.addressKind()
-	for i := range t.sectionsAt.n {
+	for i := t.sectionsAt.index(from); i < t.sectionsAt.n && int64(t.sectionsAt.at)+i*t.sectionsAt.unit < to; i++ {
 		at, s, n := int64(t.sectionsAt.at)+i*t.sectionsAt.unit+8+word, &t.sections[i], place(i)
 		if s.addr != 0 {
 			yield(Field{At: at, Target: markAddr + n, Kind: kind})
@@ -409,8 +417,11 @@ type segmentHeaders struct{ *frame }
 
 func (t segmentHeaders) fields(from, to int64, yield func(Field)) {
 	kind := t.addressKind()
-	for i := range t.segmentsAt.n {
+	for i := t.segmentsAt.index(from); i < t.segmentsAt.n; i++ {
 		at := int64(t.segmentsAt.at) + i*t.segmentsAt.unit
+		if at >= to {
+			return
+		}
 		off, addr, physical, size, memory := at+8, at+16, at+24, at+32, at+40
 		if t.class == 32 {
 			off, addr, physical, size, memory = at+4, at+8, at+12, at+16, at+20
@@ -432,15 +443,13 @@ func (t segmentHeaders) fields(from, to int64, yield func(Field)) {
 
 // edge is the mark of the section that begins or ends at an address, or else the address.
 func (f *frame) edge(p place) place {
-	for _, i := range f.memory {
-		if f.sections[i].addr == p {
-			return markAddr + place(i)
-		}
+	n, begins := slices.BinarySearchFunc(f.memory, p, func(i int, p place) int { return cmp.Compare(f.sections[i].addr, p) })
+	if begins {
+		return markAddr + place(f.memory[n])
 	}
-	for _, i := range f.memory {
-		if s := &f.sections[i]; s.addr+s.size == p {
-			return markEnd + place(i)
-		}
+	n, ends := slices.BinarySearchFunc(f.ends, p, func(i int, p place) int { return cmp.Compare(f.end(i), p) })
+	if ends {
+		return markEnd + place(f.ends[n])
 	}
 	return p
 }

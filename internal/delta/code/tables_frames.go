@@ -43,12 +43,13 @@ type frames struct {
 const (
 	frameFunction = 1
 	frameCommon   = 2
-	maxFrame      = 4 << 10 // of a description, the bytes that are read
+	maxFrame      = 2 << 10 // of a description, the bytes that are read
+	maxShape      = 64      // of a common one
 )
 
 // newFrames finds the descriptions in a section.
 func newFrames(f *frame, s *section) *frames {
-	t := &frames{f, s, newLabels(s.from, s.to)}
+	t := &frames{f, s, f.labels(s.from, s.to)}
 	if t.starts == nil {
 		return nil
 	}
@@ -94,7 +95,7 @@ func (t *frames) fields(from, to int64, yield func(Field)) {
 				t.here(data, yield)
 			}
 			if b := t.at(at+16, 1); how.known && b != nil && b[0] < 128 {
-				t.advances(at+17+int64(b[0]), min(at+4+int64(t.u32(at)), at+maxFrame), begin, how.unit, yield)
+				t.advances(at+17+int64(b[0]), min(at+4+int64(t.u32(at)), at+maxFrame), to, begin, how.unit, yield)
 			}
 		}
 	}
@@ -109,8 +110,8 @@ func (t *frames) data(at int64, how shape) int64 {
 }
 
 // advances yields how far it is from one place in a function to the next, at each of which something about its frame
-// changes.
-func (t *frames) advances(at, end int64, from place, unit uint64, yield func(Field)) {
+// changes, as far as that is said before `to`.
+func (t *frames) advances(at, end, to int64, from place, unit uint64, yield func(Field)) {
 	advance := func(at int64, delta uint64, kind Kind) {
 		next := from + delta*unit
 		yield(Field{At: at, Target: next, Base: from, Unit: uint32(unit), Kind: kind})
@@ -126,7 +127,7 @@ func (t *frames) advances(at, end int64, from place, unit uint64, yield func(Fie
 		}
 		return true
 	}
-	for at < end {
+	for at < min(end, to) {
 		b := t.at(at, int(min(5, end-at)))
 		if b == nil {
 			return
@@ -187,8 +188,8 @@ type shape struct {
 // shape reads the description of many at `at`.
 func (t *frames) shape(at int64) shape {
 	s := shape{data: peNone}
-	b := t.at(at+8, maxFrame)
-	if b == nil || b[0] != 1 || b[1] != 'z' {
+	b := t.at(at+8, int(min(maxShape, t.section.to-at-8)))
+	if len(b) < 2 || b[0] != 1 || b[1] != 'z' {
 		return s
 	}
 	i := 1
@@ -256,20 +257,20 @@ type exceptions struct {
 
 // codeOf says whose data something is.
 type codeOf struct {
-	data uint32 // an offset in the file
-	code place
+	data  uint32 // an offset in the file
+	frame uint32 // where its description is
 }
 
 const (
-	maxCodeOf    = 1 << 18
-	maxException = 4 << 10 // of a function's, the bytes that are read
+	maxCodeOf    = 1 << 16
+	maxException = 2 << 10 // of a function's, the bytes that are read
 )
 
 // exceptions finds the functions that a section has the data of.
 func (t *frames) exceptions(s *section) []part {
 	x := exceptions{frame: t.frame, section: s}
 	var how shapes
-	for at := t.starts.next(0, t.starts.to); at < t.starts.to; at = t.starts.next(at+4, t.starts.to) {
+	for at := t.starts.next(0, t.starts.to); at < t.starts.to && t.err == nil; at = t.starts.next(at+4, t.starts.to) {
 		of := at + 4 - int64(t.u32(at+4))
 		if t.starts.get(at) != frameFunction || t.starts.get(of) != frameCommon || len(x.code) == maxCodeOf {
 			continue
@@ -278,34 +279,35 @@ func (t *frames) exceptions(s *section) []part {
 		if data := t.data(at, shape); data != 0 && shape.code == peHere {
 			off, ok := t.offset(t.place(data) + uint64(int64(int32(t.u32(data)))))
 			if ok && off >= s.from && off < s.to {
-				x.code = append(x.code, codeOf{uint32(off), t.place(at+8) + uint64(int64(int32(t.u32(at+8))))})
+				x.code = append(x.code, codeOf{uint32(off), uint32(at)})
 			}
 		}
 	}
-	slices.SortFunc(x.code, func(a, b codeOf) int { return cmp.Or(cmp.Compare(a.data, b.data), cmp.Compare(a.code, b.code)) })
+	slices.SortFunc(x.code, func(a, b codeOf) int { return cmp.Or(cmp.Compare(a.data, b.data), cmp.Compare(a.frame, b.frame)) })
 	x.code = slices.Clone(slices.CompactFunc(x.code, func(a, b codeOf) bool { return a.data == b.data }))
-	if len(x.code) == 0 {
+	if len(x.code) == 0 || !t.take(int64(len(x.code))*8) {
 		return nil
 	}
 	return []part{{s.name, s.from, s.to, x}}
 }
 
 func (t exceptions) fields(from, to int64, yield func(Field)) {
-	n, _ := slices.BinarySearchFunc(t.code, from-maxException, func(c codeOf, at int64) int { return cmp.Compare(int64(c.data), at) })
-	for ; n < len(t.code) && int64(t.code[n].data) < to; n++ {
+	// What lies before the last one that begins before `from` ends there.
+	n, _ := slices.BinarySearchFunc(t.code, from+1, func(c codeOf, at int64) int { return cmp.Compare(int64(c.data), at) })
+	for n = max(n-1, 0); n < len(t.code) && int64(t.code[n].data) < to; n++ {
 		end := t.section.to
 		if n+1 < len(t.code) {
 			end = int64(t.code[n+1].data)
 		}
 		if end > from {
-			t.read(t.code[n], min(end, int64(t.code[n].data)+maxException), yield)
+			t.read(t.code[n], min(end, int64(t.code[n].data)+maxException), to, yield)
 		}
 	}
 }
 
 // read yields the fields of a function's table: for each piece of its code where it begins, how long it is, and where what
 // handles it is, in numbers of seven-bit groups.
-func (t exceptions) read(c codeOf, end int64, yield func(Field)) {
+func (t exceptions) read(c codeOf, end, to int64, yield func(Field)) {
 	at := int64(c.data)
 	number := func() (v uint64, size int, ok bool) {
 		v, size = varint(t.at(at, int(min(5, max(end-at, 0)))))
@@ -336,23 +338,24 @@ func (t exceptions) read(c codeOf, end int64, yield func(Field)) {
 			yield(Field{At: at - int64(size), Target: target, Base: base, Kind: Step1 + Kind(size-1)})
 		}
 	}
-	for at < end {
+	code := t.place(int64(c.frame)+8) + uint64(int64(int32(t.u32(int64(c.frame)+8))))
+	for at < min(end, to) {
 		begin, n, ok := number()
 		if !ok {
 			return
 		}
-		step(c.code+begin, c.code, n)
+		step(code+begin, code, n)
 		long, n, ok := number()
 		if !ok {
 			return
 		}
-		step(c.code+begin+long, c.code+begin, n)
+		step(code+begin+long, code+begin, n)
 		handler, n, ok := number()
 		if !ok {
 			return
 		}
 		if handler != 0 {
-			step(c.code+handler, c.code, n)
+			step(code+handler, code, n)
 		}
 		if _, _, ok := number(); !ok {
 			return

@@ -243,7 +243,7 @@ func TestFramesAdvanceFromPlaceToPlace(t *testing.T) {
 	}
 	f := &frames{frame: &frame{view: &view{file: bytes.NewReader(program), size: int64(len(program))}}}
 	var got []Field
-	f.advances(0, int64(len(program)), 0x1000, 4, func(f Field) { got = append(got, f) })
+	f.advances(0, int64(len(program)), int64(len(program)), 0x1000, 4, func(f Field) { got = append(got, f) })
 	want := []Field{
 		{At: 0, Target: 0x1004, Base: 0x1000, Unit: 4, Kind: Low6},
 		{At: 4, Target: 0x102c, Base: 0x1004, Unit: 4, Kind: Word8},
@@ -260,11 +260,11 @@ func TestHunksTravel(t *testing.T) {
 	want := hunks{{3, 10, 2}, {3, 100, -5}, {70000, 1, 1 << 20}}
 	var b bytes.Buffer
 	w := entropy.NewWriter(&b)
-	want.code(w)
+	want.code(w, maxHunks)
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	got := hunks(nil).code(entropy.NewReader(&b))
+	got := hunks(nil).code(entropy.NewReader(&b), maxHunks)
 	if !slices.Equal(got, want) {
 		t.Fatalf("%+v, and not %+v", got, want)
 	}

@@ -21,6 +21,13 @@ import (
 // the plain form of the old file in memory.
 const Limit = 8 << 20
 
+const (
+	// mostInflated is how much of a file is decompressed in all, and mostBroken how many streams are tried that cannot be:
+	// bytes that look like the beginning of one cost nothing to write.
+	mostInflated = 2 * Limit
+	mostBroken   = 1000
+)
+
 // Recipe is how a compressed file is made of its plain form: the pieces of the file in their order, a compressed one being
 // plain in the plain form.
 type Recipe struct {
@@ -74,7 +81,8 @@ func open(file []byte, repeatable bool) (plain []byte, pieces []piece, opened bo
 	}
 	raw, from := 0, 0 // what is not in plain yet, and where to look for the next stream
 	usual := usualFor(file)
-	for from < len(file) {
+	inflated, broken := 0, 0
+	for from < len(file) && inflated <= mostInflated && broken <= mostBroken {
 		at := find(file[from:])
 		if at < 0 {
 			break
@@ -84,8 +92,10 @@ func open(file []byte, repeatable bool) (plain []byte, pieces []piece, opened bo
 		if errors.Is(err, errTooLarge) {
 			return nil, nil, false
 		}
+		inflated += len(content)
 		from = max(at, from+1)
 		if err != nil {
+			broken++
 			continue
 		}
 		p := piece{size: len(content), deflate: true}
@@ -96,7 +106,10 @@ func open(file []byte, repeatable bool) (plain []byte, pieces []piece, opened bo
 			}
 			usual = append([]dialect{p.dialect}, usual...)[:len(usual)]
 		}
-		pieces = append(pieces, piece{size: at - raw}, p)
+		if at > raw {
+			pieces = append(pieces, piece{size: at - raw})
+		}
+		pieces = append(pieces, p)
 		plain = append(append(plain, file[raw:at]...), content...)
 		raw = at + size
 		if end := raw + trailerSize; end <= len(file) && bytes.Equal(file[raw:end], trailer(crc32.ChecksumIEEE(content), len(content))) {
@@ -285,6 +298,9 @@ func (r *Recipe) Code(c *entropy.Coder) *Recipe {
 		}
 		if p.deflate = c.Bool(&m.deflate, p.deflate); !p.deflate {
 			size := c.Number(&m.raw, uint64(p.size))
+			if size == 0 {
+				return nil
+			}
 			total += min(size, Limit+1)
 			p.size = int(min(size, Limit))
 		} else {
@@ -323,6 +339,16 @@ func (r *Recipe) Size() int64 {
 		size += int64(p.size)
 	}
 	return size
+}
+
+// Pieces is of how many pieces the file is made, and how many of them are compressed.
+func (r *Recipe) Pieces() (all, streams int64) {
+	for _, p := range r.pieces {
+		if p.deflate {
+			streams++
+		}
+	}
+	return int64(len(r.pieces)), streams
 }
 
 // Writer returns a writer that takes the plain form and writes the file to w. Close ends it, and not w; it is an error if

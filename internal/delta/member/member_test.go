@@ -184,6 +184,21 @@ func TestWhatNobodyKnowsHowToMakeIsLeftAsItIs(t *testing.T) {
 	}
 }
 
+func TestBytesThatOnlyLookCompressedAreNotTriedForEver(t *testing.T) {
+	header := make([]byte, 30)
+	copy(header, "PK\x03\x04")
+	header[8] = 8
+	broken := append(bytes.Clone(header), 7) // there is no third kind of block
+	good := append(bytes.Clone(header), 3, 0)
+	few := append(bytes.Repeat(broken, 500), good...)
+	if member.Plain(few) == nil {
+		t.Error("a stream was not opened for the broken ones before it")
+	}
+	if many := append(bytes.Repeat(broken, 5000), good...); member.Plain(many) != nil {
+		t.Error("5,000 broken streams were tried")
+	}
+}
+
 func TestAnOldFileIsOpenedAsANewOne(t *testing.T) {
 	content := bytes.Repeat([]byte("changelog entry\n"), 1000)
 	file := tool(t, content, "gzip", "-9n")

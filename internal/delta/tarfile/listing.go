@@ -40,6 +40,14 @@ func Order(a, b string) int {
 // ByPath is Order, for searching.
 func ByPath(n Name, p string) int { return Order(n.Path, p) }
 
+// Cost is what a listing counts: its texts, and 64 bytes for each name.
+func Cost(names []Name) (n int64) {
+	for _, e := range names {
+		n += int64(64 + len(e.Path) + len(e.Link))
+	}
+	return n
+}
+
 // Digest tells listings apart.
 func Digest(names []Name) (d [8]byte) {
 	h := sha256.New()
