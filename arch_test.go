@@ -80,7 +80,7 @@ var house = map[string]room{
 
 	// The only wiring.
 	"cmd/dunlin":       {rooms: "*", guests: "cobra pflag prometheus sync yaml"},
-	"cmd/dunlin-agent": {rooms: "agent engine engine/dockerengine fault"},
+	"cmd/dunlin-agent": {rooms: "agent delivery engine engine/dockerengine fault"},
 	"":                 {},
 }
 

@@ -209,15 +209,11 @@ type writing func(p []byte) (int, error)
 func (w writing) Write(p []byte) (int, error) { return w(p) }
 
 func TestWhatAProcessSaysIsTheErrorItHad(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	file := filepath.Join(t.TempDir(), "delta")
 	if err := os.WriteFile(file, []byte("no delta at all"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err = delivery.Process{Program: self, Args: []string{delivery.Command}}.Apply(t.Context(), delivery.Task{Delta: file}, io.Discard)
+	err := delivery.Process{Program: agent(t), Args: []string{delivery.Command}}.Apply(t.Context(), delivery.Task{Delta: file}, io.Discard)
 	if !errors.Is(err, delta.ErrFormat) || err.Error() != delta.ErrFormat.Error() {
 		t.Errorf("got %v", err)
 	}

@@ -38,13 +38,26 @@ type Binaries struct{ Dunlin, Agent string }
 func Build(dir string) (Binaries, error) {
 	b := Binaries{Dunlin: filepath.Join(dir, "dunlin"), Agent: filepath.Join(dir, "dunlin-agent")}
 	for path, room := range map[string]string{b.Dunlin: "dunlin", b.Agent: "dunlin-agent"} {
-		cmd := exec.Command("go", "build", "-o", path, "github.com/dunlin/dunlin/cmd/"+room)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return b, fmt.Errorf("build %s: %w\n%s", room, err, out)
+		if err := compile(path, room); err != nil {
+			return b, err
 		}
 	}
 	return b, nil
+}
+
+// BuildAgent compiles the agent alone into dir.
+func BuildAgent(dir string) (path string, err error) {
+	path = filepath.Join(dir, "dunlin-agent")
+	return path, compile(path, "dunlin-agent")
+}
+
+func compile(path, room string) error {
+	cmd := exec.Command("go", "build", "-o", path, "github.com/dunlin/dunlin/cmd/"+room)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", room, err, out)
+	}
+	return nil
 }
 
 // Email and Password are the first user's, who is called admin.
