@@ -102,7 +102,7 @@ func (j *Jobs) attempt(ctx context.Context, d *fleet.Delta) error {
 		defer close(watched)
 		j.watch(limited, *d, stop)
 	}()
-	made, err := j.Encoder.Encode(limited, Task{Format: d.Format, Old: old, New: new, Limit: d.Replaces - 1, Dir: dir, Disk: j.Space})
+	made, err := j.Encoder.Encode(limited, Task{Format: d.Format, Old: old, New: new, Limit: d.Replaces - 1, Dir: dir, Disk: j.workSpace()})
 	cause := context.Cause(limited)
 	stop(nil)
 	<-watched

@@ -20,8 +20,8 @@ func (j *Jobs) makeRoom(ctx context.Context, more int64) error {
 	if err != nil {
 		return fmt.Errorf("measure what is at work: %w", err)
 	}
-	if at+more > j.Space {
-		return fmt.Errorf("%w (%d bytes of %d)", errRoom, at+more, j.Space) // no delta that is kept would help
+	if at > j.workSpace() {
+		return fmt.Errorf("%w (%d bytes of %d)", errRoom, at, j.workSpace())
 	}
 	j.write(ctx) // the last use counts
 	all, err := j.Store.KeptDeltas(ctx)
@@ -54,6 +54,9 @@ func (j *Jobs) makeRoom(ctx context.Context, more int64) error {
 	}
 	return nil
 }
+
+// workSpace is what all that is at work may take: what one delta needs for a while does not cost all others.
+func (j *Jobs) workSpace() int64 { return j.Space / 2 }
 
 // drop takes the artifact of a delta that no row names any more out of the registry. keeping is held.
 func (j *Jobs) drop(ctx context.Context, d fleet.Delta) error {
