@@ -162,6 +162,14 @@ func TestADeviceThatWaitsDoesNotPayForADamagedDeltaAgainTheSameDay(t *testing.T)
 		if n := len(b.shop.transfers()); n != 2 {
 			b.Errorf("%d transfers", n)
 		}
+		bad, err := filepath.Glob(filepath.Join(b.dir, "*.bad"))
+		if err != nil || len(bad) != 1 {
+			b.Fatalf("what is remembered of it: %v, %v", bad, err)
+		}
+		yesterday := time.Now().Add(-25 * time.Hour)
+		b.must(os.Chtimes(bad[0], yesterday, yesterday))
+		b.must(b.bring(b.Context(), b.next, p))
+		b.asDelta(b.next)
 	})
 }
 
@@ -209,11 +217,12 @@ type writing func(p []byte) (int, error)
 func (w writing) Write(p []byte) (int, error) { return w(p) }
 
 func TestWhatAProcessSaysIsTheErrorItHad(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "delta")
-	if err := os.WriteFile(file, []byte("no delta at all"), 0o600); err != nil {
+	program := agent(t)
+	t.Chdir(t.TempDir()) // an agent's data folder may be named from where it was started
+	if err := os.WriteFile("delta", []byte("no delta at all"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := delivery.Process{Program: agent(t), Args: []string{delivery.Command}}.Apply(t.Context(), delivery.Task{Delta: file}, io.Discard)
+	err := delivery.Process{Program: program, Args: []string{delivery.Command}}.Apply(t.Context(), delivery.Task{Delta: "delta"}, io.Discard)
 	if !errors.Is(err, delta.ErrFormat) || err.Error() != delta.ErrFormat.Error() {
 		t.Errorf("got %v", err)
 	}

@@ -24,10 +24,10 @@ const (
 	// ceiling is what it may have mapped to write to, in bytes. The runtime maps 64 MiB at a time, so that this is its
 	// heap of a good delta, and once more as much.
 	ceiling = 192 << 20
-	// Seconds of processor that it may take: some, and one for so many bytes of the new layers. The slowest devices take
-	// a tenth of that.
-	someSeconds   = 120
-	bytesOfSecond = 64 << 10
+	// Processor time that it may take: so many seconds, and one for so many bytes of the new layers. The slowest devices
+	// take a tenth of that.
+	leastSeconds   = 120
+	bytesPerSecond = 64 << 10
 	// mostSaid bounds what is read of why it failed, in bytes.
 	mostSaid = 8 << 10
 )
@@ -68,11 +68,8 @@ func (p Process) Apply(ctx context.Context, t Task, w io.Writer) error {
 	}
 	cmd := exec.CommandContext(ctx, p.Program, p.Args...)
 	cmd.Env = []string{fmt.Sprintf("GOMEMLIMIT=%d", heap), "GOGC=50", "GOMAXPROCS=2", "GOTRACEBACK=single"}
-	cmd.Dir = "/"
-	said := &bounded{left: mostSaid}
-	var reason bytes.Buffer
-	said.w = &reason
-	cmd.Stdout, cmd.Stderr = w, ignoring{said}
+	said := &beginning{}
+	cmd.Stdout, cmd.Stderr = w, said
 	// Its end stays open: the process ends when it closes, as it does when this one is killed.
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -90,18 +87,18 @@ func (p Process) Apply(ctx context.Context, t Task, w io.Writer) error {
 		return nil
 	}
 	var f failure
-	if json.Unmarshal(reason.Bytes(), &f) == nil && f.Why != "" {
+	if json.Unmarshal(said.Bytes(), &f) == nil && f.Why != "" {
 		return f
 	}
-	first, _, _ := strings.Cut(strings.TrimSpace(reason.String()), "\n")
+	first, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
 	return errors.Join(fmt.Errorf("the process that applies it ended: %w: %s", err, first), told)
 }
 
-// ignoring takes everything, whatever becomes of it.
-type ignoring struct{ w io.Writer }
+// beginning keeps the first of what is written.
+type beginning struct{ bytes.Buffer }
 
-func (i ignoring) Write(p []byte) (int, error) {
-	_, _ = i.w.Write(p)
+func (b *beginning) Write(p []byte) (int, error) {
+	b.Buffer.Write(p[:min(len(p), mostSaid-b.Len())])
 	return len(p), nil
 }
 
@@ -158,7 +155,7 @@ func (t *timed) Write(p []byte) (int, error) {
 		if err := json.Unmarshal(line, &h); err != nil {
 			return 0, fmt.Errorf("see how large it will be: %w", err)
 		}
-		seconds := uint64(someSeconds + h.Bytes/bytesOfSecond)
+		seconds := uint64(leastSeconds + h.Bytes/bytesPerSecond)
 		if err := syscall.Setrlimit(syscall.RLIMIT_CPU, &syscall.Rlimit{Cur: seconds, Max: seconds}); err != nil {
 			return 0, fmt.Errorf("bound the time of applying: %w", err)
 		}

@@ -134,7 +134,7 @@ func (j *Jobs) watch(ctx context.Context, d fleet.Delta, stop context.CancelCaus
 			return
 		}
 		j.keeping.Lock()
-		err = j.makeRoom(ctx, 0)
+		err = j.makeRoom(ctx)
 		j.keeping.Unlock()
 		if errors.Is(err, errRoom) {
 			stop(err)
@@ -161,7 +161,7 @@ func (j *Jobs) keep(ctx context.Context, d *fleet.Delta, made Made, dir string) 
 	j.keeping.Lock()
 	defer j.keeping.Unlock()
 	// What was at work is the delta now: it is counted once.
-	if err := j.makeRoom(ctx, 0); err != nil {
+	if err := j.makeRoom(ctx); err != nil {
 		return err
 	}
 	if named, err := j.Store.NameDelta(ctx, *d); err != nil || !named {

@@ -10,9 +10,9 @@ import (
 	"github.com/dunlin/dunlin/internal/fleet"
 )
 
-// makeRoom drops deltas, those first that were not used for the longest time, until what is kept, what is at work and so
-// many bytes more are within Space. errRoom says that there is nothing left to drop. keeping is held.
-func (j *Jobs) makeRoom(ctx context.Context, more int64) error {
+// makeRoom drops deltas, those first that were not used for the longest time, until what is kept and what is at work
+// are within Space. errRoom says that what is at work takes more than its part. keeping is held.
+func (j *Jobs) makeRoom(ctx context.Context) error {
 	if j.Space <= 0 {
 		return nil
 	}
@@ -28,7 +28,7 @@ func (j *Jobs) makeRoom(ctx context.Context, more int64) error {
 	if err != nil {
 		return err
 	}
-	total := at + more
+	total := at
 	for _, d := range all {
 		total += d.Artifact.Size
 	}

@@ -44,21 +44,8 @@ func (p Prob) after(bit int, limit uint32) Prob {
 // Bit codes a bit.
 func (c *Coder) Bit(p *Prob, bit int) int {
 	old := *p
-	bound := c.width >> 16 * uint64(old.P())
-	if c.reading {
-		if bit = 0; c.at < bound {
-			bit = 1
-		}
-	}
-	if bit != 0 {
-		c.width = bound
-	} else {
-		c.zero(bound)
-	}
+	bit = c.Likely(old.P(), bit)
 	*p = old.after(bit, limit)
-	if c.width < least {
-		c.shift()
-	}
 	return bit
 }
 

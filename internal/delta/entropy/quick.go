@@ -11,21 +11,10 @@ func (q Quick) P() uint32 { return uint32(q^0x8000) | 1 }
 // Quick codes a bit.
 func (c *Coder) Quick(q *Quick, bit int) int {
 	p := uint32(*q ^ 0x8000)
-	bound := c.width >> 16 * uint64(p|1)
-	if c.reading {
-		if bit = 0; c.at < bound {
-			bit = 1
-		}
-	}
-	if bit != 0 {
-		c.width = bound
+	if bit = c.Likely(p|1, bit); bit != 0 {
 		*q = Quick(p+(65535-p)>>pace) ^ 0x8000
 	} else {
-		c.zero(bound)
 		*q = Quick(p-p>>pace) ^ 0x8000
-	}
-	if c.width < least {
-		c.shift()
 	}
 	return bit
 }
